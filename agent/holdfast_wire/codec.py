@@ -1,0 +1,200 @@
+"""Bytes ↔ messages. Tolerant of what a newer peer adds, strict on the rest, always with a reason.
+
+Unknown fields, unknown kinds of resource, unknown facts and unknown event types pass: a newer agent may speak to an
+older collector. A missing field, a wrong type, a foreign node or a size beyond the limits is refused whole: half a
+message is worse than none, and the report that follows heals the loss.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from holdfast_wire import fact
+from holdfast_wire.message import Birth, Death, DownMessage, Event, Report, Resource, Section, UpMessage
+
+MESSAGE_BYTES_MAX = 256 * 1024
+"""Every broker in use takes this much by default; AWS IoT's 128 KiB is the exception, and agents stay far below."""
+RESOURCES_MAX = 4096
+"""Per section. 200 mounts and 300 services are an unusually large machine."""
+FACTS_MAX = 128
+"""Per resource; the vocabulary has fewer for every kind."""
+NAME_LENGTH_MAX = 512
+"""PATH_MAX is 4096, but a mountpoint that long cannot be a label anybody reads."""
+TEXT_LENGTH_MAX = 4096
+COUNTER_MAX = 2**53
+"""The largest whole number every JSON reader keeps exactly."""
+
+
+class RefusalReason(StrEnum):
+    """Why bytes were not taken. The values are metric labels."""
+
+    MALFORMED = "malformed"
+    """Not JSON, a field missing or of the wrong type."""
+    OVERSIZE = "oversize"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    UNKNOWN_KIND = "unknown_kind"
+    FOREIGN_NODE = "foreign_node"
+    """The payload names another node than the topic."""
+    OUT_OF_BOUNDS = "out_of_bounds"
+    """A name, text, count or number beyond the limits above."""
+    BAD_FACT = "bad_fact"
+    """A known fact with a value of another type than declared."""
+
+
+class Refusal(Struct, frozen=True):
+    """Bytes that are no message, and why."""
+
+    reason: RefusalReason
+    detail: str
+
+
+class _Preamble(Struct):
+    """As much of a message as tells whether it is one of ours."""
+
+    v: int
+    kind: str
+
+
+_encoder = msgspec.json.Encoder()
+_preamble_decoder = msgspec.json.Decoder(_Preamble)
+# A union's decoder is typed as Any by msgspec's stubs; the annotation says what it gives.
+_up_decoder: msgspec.json.Decoder[UpMessage] = msgspec.json.Decoder(UpMessage)
+_down_decoder: msgspec.json.Decoder[DownMessage] = msgspec.json.Decoder(DownMessage)
+_UP_KINDS = frozenset({"birth", "report", "event", "death"})
+_DOWN_KINDS = frozenset({"ack", "resend"})
+
+
+def encode(message: UpMessage | DownMessage) -> bytes:
+    """The message as compact UTF-8 JSON. The same message always gives the same bytes."""
+    return _encoder.encode(message)
+
+
+def content_digest(payload: bytes) -> str:
+    """The identity of a durable message's bytes: 16 hexadecimal digits."""
+    return hashlib.blake2b(payload, digest_size=8).hexdigest()
+
+
+def section_digest(section: Section) -> str:
+    """The identity of what a section says, whenever it was observed and however long that took."""
+    said = (
+        section.probe,
+        section.status,
+        section.period_seconds,
+        section.detail,
+        section.missing,
+        section.resources,
+    )
+    return hashlib.blake2b(msgspec.json.encode(said, order="deterministic"), digest_size=8).hexdigest()
+
+
+def decode_up(node: str, payload: bytes) -> UpMessage | Refusal:
+    """The message that `node`, as named by its topic, sent; or why it is refused."""
+    if len(payload) > MESSAGE_BYTES_MAX:
+        return Refusal(RefusalReason.OVERSIZE, f"{len(payload)} bytes; at most {MESSAGE_BYTES_MAX} are taken")
+    try:
+        message = _up_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _why(payload, _UP_KINDS, error)
+    except RecursionError:
+        return Refusal(RefusalReason.MALFORMED, "nested deeper than any message")
+    if message.node != node:
+        return Refusal(
+            RefusalReason.FOREIGN_NODE, f"the topic is of {node}, the message names {message.node[:64]!r}"
+        )
+    return _check(message) or message
+
+
+def decode_down(payload: bytes) -> DownMessage | Refusal:
+    """The message that a collector sent, or why it is refused."""
+    if len(payload) > MESSAGE_BYTES_MAX:
+        return Refusal(RefusalReason.OVERSIZE, f"{len(payload)} bytes; at most {MESSAGE_BYTES_MAX} are taken")
+    try:
+        return _down_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _why(payload, _DOWN_KINDS, error)
+    except RecursionError:
+        return Refusal(RefusalReason.MALFORMED, "nested deeper than any message")
+
+
+def _why(payload: bytes, kinds: frozenset[str], error: Exception) -> Refusal:
+    """Tell a message of another version or kind, which is a peer's right, from one that is broken."""
+    try:
+        preamble = _preamble_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Refusal(RefusalReason.MALFORMED, str(error))
+    if preamble.v != 1:
+        return Refusal(RefusalReason.UNSUPPORTED_VERSION, f"version {preamble.v}; this peer speaks version 1")
+    if preamble.kind not in kinds:
+        return Refusal(RefusalReason.UNKNOWN_KIND, f"kind {preamble.kind[:64]!r} is not known here")
+    return Refusal(RefusalReason.MALFORMED, str(error))
+
+
+def _check(message: UpMessage) -> Refusal | None:
+    if not (0 < message.epoch < COUNTER_MAX and 0 <= message.seq < COUNTER_MAX):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"position {message.epoch}.{message.seq}")
+    if not (0 < len(message.install_id) <= 64 and 0 < len(message.boot_id) <= 64):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, "install_id and boot_id have 1 to 64 characters")
+    match message:
+        case Report():
+            if not 0 < message.interval_seconds <= 86_400:
+                return Refusal(RefusalReason.OUT_OF_BOUNDS, f"interval_seconds {message.interval_seconds}")
+            return _first(_check_section(section) for section in message.sections)
+        case Event():
+            return _check_event(message)
+        case Birth():
+            if not 0 < message.interval_seconds <= 86_400:
+                return Refusal(RefusalReason.OUT_OF_BOUNDS, f"interval_seconds {message.interval_seconds}")
+            return None
+        case Death():
+            return None
+
+
+def _first(checks: Iterable[Refusal | None]) -> Refusal | None:
+    return next((refusal for refusal in checks if refusal), None)
+
+
+def _check_event(event: Event) -> Refusal | None:
+    if not 0 < len(event.resource) <= NAME_LENGTH_MAX:
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"resource name of {len(event.resource)} characters")
+    if len(event.summary) > TEXT_LENGTH_MAX or len(event.fields) > FACTS_MAX:
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, "summary or fields too long")
+    declared = fact.EVENT_TYPES.get(event.type)
+    if declared and event.resource_kind != declared.resource.value:
+        detail = (
+            f"event {event.type} happens to a {declared.resource.value}, not to a {event.resource_kind[:64]}"
+        )
+        return Refusal(RefusalReason.BAD_FACT, detail)
+    return None
+
+
+def _check_section(section: Section) -> Refusal | None:
+    if not 0 < len(section.probe) <= 64 or not 0 < section.period_seconds <= 604_800:
+        return Refusal(
+            RefusalReason.OUT_OF_BOUNDS, f"probe {section.probe[:64]!r}, period {section.period_seconds}"
+        )
+    if len(section.resources) > RESOURCES_MAX:
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"{len(section.resources)} resources in {section.probe}")
+    return _first(_check_resource(resource) for resource in section.resources)
+
+
+def _check_resource(resource: Resource) -> Refusal | None:
+    if not 0 < len(resource.name) <= NAME_LENGTH_MAX:
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"resource name of {len(resource.name)} characters")
+    if len(resource.facts) > FACTS_MAX:
+        return Refusal(
+            RefusalReason.OUT_OF_BOUNDS, f"{len(resource.facts)} facts on {resource.kind} {resource.name}"
+        )
+    declared = fact.FACTS_OF.get(resource.kind)
+    if declared is None:
+        return None
+    for name, value in resource.facts.items():
+        known = declared.get(name)
+        if known is not None and not known.accepts(value):
+            detail = f"{resource.kind}.{name} is {value!r:.64}, declared as {known.type.value}"
+            return Refusal(RefusalReason.BAD_FACT, detail)
+        if type(value) is str and len(value) > TEXT_LENGTH_MAX:
+            return Refusal(RefusalReason.OUT_OF_BOUNDS, f"{resource.kind}.{name} has {len(value)} characters")
+    return None
