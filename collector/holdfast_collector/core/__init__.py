@@ -1,0 +1,7 @@
+"""The pure core: events in, effects out. It knows no clock, socket, file or logger.
+
+`event`    what can reach it            `effect`     what it wants done
+`record`   what survives a restart      `node`       one node as the collector knows it
+`fold`     a message into a node        `judge`      rules over a node's resources
+`collector`  the owner of all of it: `handle(event) -> [effect]`
+"""

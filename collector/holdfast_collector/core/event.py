@@ -1,0 +1,64 @@
+"""What can reach the core. Every event carries `at`, the collector's own clock in Unix seconds UTC.
+
+The shell guarantees that `at` never runs backwards: it anchors the wall clock once and adds monotonic time.
+"""
+
+from holdfast_rules import RuleSet
+from msgspec import Struct
+
+
+class Received(Struct, frozen=True):
+    """Bytes arrived on a node's up topic."""
+
+    at: float
+    node: str
+    """As named by the topic."""
+    payload: bytes
+
+
+class Ticked(Struct, frozen=True):
+    """Time passed. The shell ticks about once a second; liveness, staleness and `for` need it."""
+
+    at: float
+
+
+class Delivered(Struct, frozen=True):
+    """A receiver took a notice, or refused it for ever."""
+
+    at: float
+    notice_id: str
+    refused: str = ""
+    """Why the receiver will never take it (HTTP 400, …); empty when it took it."""
+
+
+class BrokerChanged(Struct, frozen=True):
+    """The ingest's session with the broker came up or went down."""
+
+    at: float
+    connected: bool
+
+
+class Acknowledged(Struct, frozen=True):
+    """An operator took note of an alert, which lets a sticky one leave."""
+
+    at: float
+    key: str
+    """The alert's key, see `holdfast_rules.key`."""
+    reason: str
+
+
+class RulesReplaced(Struct, frozen=True):
+    """A new, valid rule set is in force."""
+
+    at: float
+    rules: RuleSet
+
+
+class NodeForgotten(Struct, frozen=True):
+    """An operator took a node out of service: its series, alerts and memory go."""
+
+    at: float
+    node: str
+
+
+CoreEvent = Received | Ticked | Delivered | BrokerChanged | Acknowledged | RulesReplaced | NodeForgotten
