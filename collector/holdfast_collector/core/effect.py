@@ -6,11 +6,11 @@ nobody was told about. For the same reason acknowledgements leave only after the
 
 from typing import Self
 
-from holdfast_rules import Transition
-from holdfast_wire import DownMessage
 from msgspec import Struct, field
 
 from holdfast_collector.core.record import EventCount, EventRow, NodeRecord, Notice, Resolved, Seen, Tracked
+from holdfast_rules import Transition
+from holdfast_wire import DownMessage
 
 
 class Commit(Struct, kw_only=True):

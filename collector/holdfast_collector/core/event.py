@@ -3,8 +3,9 @@
 The shell guarantees that `at` never runs backwards: it anchors the wall clock once and adds monotonic time.
 """
 
-from holdfast_rules import RuleSet
 from msgspec import Struct
+
+from holdfast_rules import RuleSet
 
 
 class Received(Struct, frozen=True):

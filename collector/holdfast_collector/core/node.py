@@ -1,10 +1,10 @@
 """One node as the collector knows it: identity, sections, and the resources they add up to."""
 
-from holdfast_wire import Section
-from holdfast_wire.message import SpoolState, Value
 from msgspec import Struct
 
 from holdfast_collector.core.record import NodeRecord
+from holdfast_wire import Section
+from holdfast_wire.message import SpoolState, Value
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""

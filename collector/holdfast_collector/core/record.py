@@ -1,9 +1,10 @@
 """What the collector remembers across a restart. The store keeps these as they are; only the core gives them meaning."""
 
+from msgspec import Struct, field
+
 from holdfast_rules import Alert
 from holdfast_wire import Birth, Position
 from holdfast_wire.message import Value
-from msgspec import Struct, field
 
 
 class Receiver(Struct, frozen=True, kw_only=True):
