@@ -17,7 +17,7 @@ class Commit(Struct, kw_only=True):
     """Everything one transaction must make durable. Rows replace older rows of the same key."""
 
     nodes: dict[str, NodeRecord | None] = field(default_factory=dict)
-    """By node name. None: forget the node and every row that names it."""
+    """By node name. None: forget the node, what was seen of it, its events and counts; the outbox stays."""
     alerts: dict[str, Tracked | None] = field(default_factory=dict)
     """By alert key. None: the alert has left."""
     resolved: list[Resolved] = field(default_factory=list)
@@ -26,8 +26,8 @@ class Commit(Struct, kw_only=True):
     taken: list[str] = field(default_factory=list)
     """Ids of notices that left the outbox."""
     seen: list[Seen] = field(default_factory=list)
-    floors: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    """(node, install_id) → (epoch, seq): `seen` rows before it may be deleted."""
+    forgotten: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """(node, install_id, epoch, seq) of `seen` rows that are needed no more."""
     events: list[EventRow] = field(default_factory=list)
     counts: dict[tuple[str, str, str, str], EventCount] = field(default_factory=dict)
     """By (node, resource kind, resource, event type)."""
@@ -44,7 +44,7 @@ class Commit(Struct, kw_only=True):
             or self.notices
             or self.taken
             or self.seen
-            or self.floors
+            or self.forgotten
             or self.events
             or self.counts
             or self.next_episode
@@ -58,7 +58,7 @@ class Commit(Struct, kw_only=True):
         self.notices.extend(later.notices)
         self.taken.extend(later.taken)
         self.seen.extend(later.seen)
-        self.floors.update(later.floors)
+        self.forgotten.extend(later.forgotten)
         self.events.extend(later.events)
         self.counts.update(later.counts)
         self.next_episode = later.next_episode or self.next_episode
@@ -76,7 +76,7 @@ class Rejected(Struct, frozen=True):
 
     node: str
     reason: str
-    """A metric label: `RefusalReason` values, `late`, `duplicate`, `twin`, `second_claimant`, `over_capacity`."""
+    """A metric label: `RefusalReason` values, `late`, `duplicate`, `replayed`, `second_claimant`, `over_capacity`."""
     detail: str
     payload: bytes
 

@@ -1,13 +1,29 @@
 """One node as the collector knows it: identity, sections, and the resources they add up to."""
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from msgspec import Struct
 
-from holdfast_collector.core.record import NodeRecord
-from holdfast_wire import Section
+from holdfast_collector.core.record import EventCount, NodeRecord
+from holdfast_rules import RuleSet, Series
+from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""
+
+_AGENT_FACTS: dict[str, frozenset[str]] = {
+    kind: frozenset(name for name, declared in facts.items() if declared.origin is fact.Origin.AGENT)
+    for kind, facts in fact.FACTS_OF.items()
+    if kind not in {fact.ResourceKind.PROBE, fact.ResourceKind.COLLECTOR}
+}
+"""What an agent may state. The rest is the collector's to say: an agent cannot call itself reporting."""
+
+_EVENTLESS: dict[str, dict[str, Value]] = {
+    kind.value: {f"{type_.name}_total": 0 for type_ in fact.EVENT_TYPES.values() if type_.resource is kind}
+    for kind in fact.ResourceKind
+}
+"""A known resource to which nothing happened has counted none, which is knowledge, not ignorance."""
 
 
 class HeldSection(Struct):
@@ -20,15 +36,29 @@ class HeldSection(Struct):
     duration_seconds: float
     stale: bool = False
     """Nothing newer came within three periods: its facts are no longer evidence."""
+    stated: dict[ResourceKey, dict[str, Value]] = {}
+    """The section's resources as the collector takes them."""
+
+    @property
+    def stale_at(self) -> float:
+        """When the section stops being evidence: three periods, and some room for a loaded network."""
+        return self.observed_at + 3 * self.section.period_seconds + 5.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether what the section does not list is not there."""
+        return not self.stale and self.section.status in {SectionStatus.OK, SectionStatus.NO_DATA}
 
 
 class Node:
-    """A node, changed in place by `fold` only. Everybody else reads."""
+    """A node, changed in place by the core only. Everybody else reads."""
 
-    def __init__(self, record: NodeRecord) -> None:
+    def __init__(self, record: NodeRecord, known_since: float) -> None:
         self.record = record
+        self.known_since = known_since
+        """When this run of the collector first knew it."""
         self.sections: dict[str, HeldSection] = {}
-        self.awaited: dict[str, float] = {}
+        self.asked: dict[str, float] = {}
         """Probes whose section the collector asked for → when it asked."""
         self.spool: SpoolState | None = None
         self.last_report_at = record.last_report_at
@@ -36,12 +66,158 @@ class Node:
         """None until the collector has watched it for a full grace period."""
         self.claimants: dict[str, float] = {}
         """Other install ids that speak under this name → when last."""
+        self.counts: dict[ResourceKey, dict[str, EventCount]] = {}
         self.resources: dict[ResourceKey, dict[str, Value]] = {}
         """All fresh facts by resource, the collector's own and those counted from events included. Stale ones are
         absent."""
         self.observed: dict[ResourceKey, float] = {}
-        """When a resource's section was last observed, collector's clock."""
+        """When a resource's facts were last observed, collector's clock."""
+        self.histories: dict[tuple[str, str, str], Series] = {}
+        """(kind, name, fact) → samples, for the facts that rules look back on."""
+        self.owners: dict[ResourceKey, str] = {}
+        """The probe that last stated a resource: its complete silence about it means the resource is gone."""
 
     @property
     def name(self) -> str:
         return self.record.node
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long a node may be quiet before that means something: three intervals, and at least 15 s."""
+        return max(3 * self.record.interval_seconds, 15.0)
+
+    def hold(self, section: Section, digest: str, observed_at: float) -> set[ResourceKey]:
+        """Take in a probe's section whole. Returns the resources it touches, those it no longer lists included."""
+        before = self.sections.get(section.probe)
+        stated: dict[ResourceKey, dict[str, Value]] = {}
+        for resource in section.resources:
+            allowed = _AGENT_FACTS.get(resource.kind)
+            if allowed is None:
+                continue
+            name = self.name if resource.kind == "node" else resource.name
+            facts = resource.facts
+            if not facts.keys() <= allowed:
+                facts = {key: value for key, value in facts.items() if key in allowed}
+            stated[(resource.kind, name)] = facts
+            self.owners[(resource.kind, name)] = section.probe
+        self.sections[section.probe] = HeldSection(
+            section, digest, observed_at, section.duration_seconds, stated=stated
+        )
+        self.asked.pop(section.probe, None)
+        return stated.keys() | (before.stated.keys() if before else set())
+
+    def drop(self, probe: str) -> set[ResourceKey]:
+        """Forget a probe that the agent no longer has."""
+        self.asked.pop(probe, None)
+        return set(self.sections.pop(probe).stated) | {("probe", probe)}
+
+    def rebuild(self, keys: Iterable[ResourceKey]) -> set[ResourceKey]:
+        """Add up the facts of these resources anew. Returns those whose facts are not what they were."""
+        changed = set()
+        for key in keys:
+            facts = self._facts(key)
+            if facts == self.resources.get(key, {}):
+                continue
+            changed.add(key)
+            if facts:
+                self.resources[key] = facts
+            else:
+                del self.resources[key]
+                self.observed.pop(key, None)
+        return changed
+
+    def _facts(self, key: ResourceKey) -> dict[str, Value]:
+        kind, name = key
+        if kind == "probe":
+            return self._probe_facts(name)
+        facts: dict[str, Value] = {}
+        for held in self.sections.values():
+            if not held.stale and key in held.stated:
+                facts.update(held.stated[key])
+                self.observed[key] = held.observed_at
+        if kind == "node":
+            facts.update(self._own_facts())
+        if facts:
+            facts = {**_EVENTLESS.get(kind, {}), **facts}
+        for type_, count in self.counts.get(key, {}).items():
+            facts[f"{type_}_total"] = count.total
+            facts[f"{type_}_last"] = count.last
+        return facts
+
+    def _own_facts(self) -> dict[str, Value]:
+        facts: dict[str, Value] = {"session": self.record.session}
+        if self.reporting is not None:
+            facts["reporting"] = self.reporting
+        if self.spool is not None:
+            facts["spool_messages"] = self.spool.messages
+            facts["spool_dropped_total"] = self.spool.dropped_total
+            facts["spool_in_memory"] = self.spool.in_memory
+        return facts
+
+    def _probe_facts(self, probe: str) -> dict[str, Value]:
+        held = self.sections.get(probe)
+        if held is None:
+            return {}
+        status = held.section.status
+        self.observed[("probe", probe)] = held.observed_at
+        return {
+            "status": status.value,
+            "detail": held.section.detail,
+            "working": status in {SectionStatus.OK, SectionStatus.NO_DATA},
+            "duration_seconds": held.duration_seconds,
+            "stale": held.stale,
+        }
+
+    def gone(self, key: ResourceKey) -> bool:
+        """Whether a resource is known not to be there any more, which is not the same as not being heard of."""
+        if key in self.resources:
+            return False
+        owner = self.sections.get(self.owners.get(key, ""))
+        return owner is not None and owner.complete and key not in owner.stated
+
+    def sample(self, keys: Iterable[ResourceKey], rules: RuleSet, at: float) -> None:
+        """Remember the values that rules look back on. Counts of events are remembered when events come."""
+        for key in keys:
+            wanted = rules.windows(key[0])
+            facts = self.resources.get(key)
+            if not wanted or not facts:
+                continue
+            for name, seconds in wanted.items():
+                value = facts.get(name)
+                if value is None or isinstance(value, str) or name in _EVENTLESS[key[0]]:
+                    continue
+                series = self.histories.get((*key, name))
+                if series is None:
+                    series = self.histories[(*key, name)] = Series(seconds)
+                series.append(at, float(value))
+
+
+class ResourceSubject:
+    """A resource as a rule sees it (`holdfast_rules.Subject`)."""
+
+    __slots__ = ("_node", "facts", "key", "kind", "name", "node")
+
+    def __init__(self, node: Node, key: ResourceKey) -> None:
+        self._node = node
+        self.key = key
+        self.node = node.name
+        self.kind, self.name = key
+        self.facts: Mapping[str, Value] = node.resources.get(key, {})
+
+    def related(self, kind: str) -> Mapping[str, Value] | None:
+        """The facts of the one resource of another kind that this one belongs to: so far its node."""
+        return self._node.resources.get(("node", self.node)) if kind == "node" else None
+
+    def series(self, name: str) -> Sequence[tuple[float, float]]:
+        """The samples of a fact, oldest first; empty when none were kept."""
+        series = self._node.histories.get((self.kind, self.name, name))
+        if series is not None:
+            return series.points
+        count = self.facts.get(name)
+        if count is not None and name in _EVENTLESS[self.kind]:
+            return ((self._node.known_since, float(count)),)
+        return ()
+
+    def observed_at(self, name: str) -> float | None:
+        """When the fact was last observed, by the collector's clock."""
+        return self._node.observed.get(self.key) if name in self.facts else None

@@ -47,6 +47,8 @@ class Seen(Struct, frozen=True):
     epoch: int
     seq: int
     digest: str
+    at: float
+    """When its effect was committed."""
 
 
 class EventRow(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,497 @@
+"""The owner of all state: events in, effects out, the same for the same, in the same order.
+
+    decode ── refusal ─▶ Rejected
+      │
+    claim, order, identity ── not to be taken ─▶ Rejected
+      │
+    fold   the message into its node        (fold.py)
+      │
+    judge  what changed, by the rules       (judge.py)
+      │
+      ▼
+    one Commit with state, alerts and outbox, and behind it the acknowledgement
+
+Liveness comes from three witnesses: the will, the silence, and the sequence. Time reaches the core as `Ticked` only.
+"""
+
+import heapq
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from holdfast_collector.core.effect import Commit, Effect, Forgot, Noted, Publish, Refreshed, Rejected
+from holdfast_collector.core.event import (
+    Acknowledged,
+    BrokerChanged,
+    CoreEvent,
+    Delivered,
+    NodeForgotten,
+    Received,
+    RulesReplaced,
+    Ticked,
+)
+from holdfast_collector.core.fold import (
+    Claim,
+    Folded,
+    Order,
+    claim,
+    first_record,
+    fold_birth,
+    fold_death,
+    fold_event,
+    fold_report,
+    order,
+)
+from holdfast_collector.core.judge import Court
+from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.record import (
+    EventRow,
+    NodeRecord,
+    Notice,
+    Receiver,
+    Resolved,
+    Seen,
+    State,
+    Tracked,
+)
+from holdfast_rules import RuleSet, Series
+from holdfast_wire import (
+    Ack,
+    Acknowledgement,
+    Birth,
+    Death,
+    Event,
+    Position,
+    Refusal,
+    Report,
+    Resend,
+    content_digest,
+    decode_up,
+)
+from holdfast_wire.message import Value
+
+NODES_MAX = 50_000
+"""Beyond this one collector's page is of no use to a Prometheus; see the README on sizing."""
+SEEN_SECONDS = 86_400.0
+"""How long the identity of a durable message outlives the agent's promise not to send it again: a broker restored
+from an old copy, or a machine rolled back with its memory, comes with such messages."""
+WARM_UP_SECONDS_MIN = 30.0
+RESEND_AGAIN_SECONDS = 5.0
+"""A section that was asked for is asked for again when it has not come after this long."""
+SWEEP_SECONDS = 30.0
+"""Every resource whose rules depend on time alone is judged this often, whatever arrives."""
+PENDING_SAVED_SECONDS = 10.0
+"""How much observed time of a pending alert a crash may cost, at most."""
+
+SELF = ""
+"""The collector's own place among the nodes: no node can have this name."""
+
+
+class Collector:
+    """The core. One instance per partition; not safe to share between threads."""
+
+    def __init__(
+        self, state: State, *, rules: RuleSet, receivers: Sequence[Receiver] = (), started_at: float
+    ) -> None:
+        self.started_at = started_at
+        self.broker_connected = False
+        self.nodes: dict[str, Node] = {}
+        self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
+        self._court = Court(rules, receivers, state.next_episode)
+        self._seen: dict[tuple[str, str], dict[tuple[int, int], dict[str, float]]] = {}
+        self._deadlines: list[tuple[float, str, str]] = []
+        """(when, node, probe): a section goes stale, or with an empty probe the node falls silent."""
+        self._armed: set[tuple[str, str]] = set()
+        self._kept: set[str] = set()
+        """Nodes whose record is on disk."""
+        self._sweep: list[str] = []
+        self._slice = 1
+        self._swept_at = started_at
+        self._saved_at = started_at
+        self._own = Node(
+            NodeRecord(node=SELF, install_id="", boot_id="", position=Position(0, 0)), started_at
+        )
+        self._restore(state)
+
+    # ---- what others may read ------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> RuleSet:
+        return self._court.rules
+
+    @property
+    def alerts(self) -> dict[str, Tracked]:
+        """Pending and firing alerts by key."""
+        return self._court.alerts
+
+    @property
+    def resolved(self) -> dict[str, Resolved]:
+        """Alerts that resolved within the last day, by key."""
+        return self._court.resolved
+
+    @property
+    def warm_at(self) -> float:
+        """When the collector has watched long enough to call anybody silent or anything resolved."""
+        grace = max((node.grace_seconds for node in self.nodes.values()), default=0.0)
+        return self.started_at + max(WARM_UP_SECONDS_MIN, min(grace, 600.0))
+
+    def health(self, at: float) -> dict[str, Value]:
+        """The facts of the collector itself, by the names of `holdfast_wire.fact`."""
+        oldest = min((notice.created_at for notice in self.outbox.values()), default=at)
+        return {
+            "broker_connected": self.broker_connected,
+            "warm": at >= self.warm_at,
+            "nodes": len(self.nodes),
+            "nodes_reporting": sum(node.reporting is True for node in self.nodes.values()),
+            "outbox_notices": len(self.outbox),
+            "outbox_age_seconds": max(0.0, at - oldest),
+        }
+
+    # ---- events --------------------------------------------------------------------------------------------------
+
+    def handle(self, event: CoreEvent) -> list[Effect]:
+        """What `event` changes. At most one of the effects is a `Commit`, and it comes first."""
+        commit = Commit()
+        effects: list[Effect] = []
+        match event:
+            case Received():
+                self._received(event, commit, effects)
+            case Ticked():
+                self._ticked(event.at, commit, effects)
+            case Delivered():
+                if self.outbox.pop(event.notice_id, None) is not None:
+                    commit.taken.append(event.notice_id)
+            case BrokerChanged():
+                self.broker_connected = event.connected
+            case Acknowledged():
+                self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
+            case RulesReplaced():
+                self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
+            case NodeForgotten():
+                self._forget(event, commit, effects)
+        for notice in commit.notices:
+            self.outbox[notice.id] = notice
+        return effects if commit.empty else [commit, *effects]
+
+    def _merge(self, outcome: tuple[Commit, list[Effect]], commit: Commit, effects: list[Effect]) -> None:
+        commit.merge(outcome[0])
+        effects.extend(outcome[1])
+
+    # ---- messages ------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received, commit: Commit, effects: list[Effect]) -> None:
+        message = decode_up(event.node, event.payload)
+        if isinstance(message, Refusal):
+            effects.append(Rejected(event.node, message.reason.value, message.detail, event.payload))
+            return
+        node = self.nodes.get(event.node)
+        if node is None:
+            if len(self.nodes) >= NODES_MAX:
+                effects.append(
+                    Rejected(event.node, "over_capacity", f"{NODES_MAX} nodes are known", event.payload)
+                )
+                return
+            node = self.nodes[event.node] = Node(first_record(message, event.at), event.at)
+            effects.append(Noted(node.name, "node met", f"installation {message.install_id}"))
+        before = node.record
+        match claim(node, message, event.at, warm=event.at >= self.warm_at):
+            case Claim.RIVAL:
+                node.claimants[message.install_id] = event.at
+                detail = (
+                    f"installation {message.install_id}; {before.install_id} still reports under this name"
+                )
+                effects.append(Rejected(event.node, "second_claimant", detail, event.payload))
+                return
+            case Claim.SUCCESSOR:
+                detail = f"from installation {before.install_id} to {message.install_id}"
+                effects.append(Noted(node.name, "node taken over", detail))
+                self._succeed(node, message.install_id, message.boot_id, Position(message.epoch, 0))
+            case Claim.HOLDER:
+                pass
+        match message:
+            case Report():
+                folded = self._report(node, message, event, effects)
+            case Birth() | Event():
+                folded = self._durable(node, message, event, commit, effects)
+            case Death():
+                folded = fold_death(node, message, event.at)
+                if folded is None:
+                    effects.append(Rejected(event.node, "late", "the end of an older session", event.payload))
+        if folded is not None:
+            self._settle(node, folded, event.at, commit, effects)
+        # A heartbeat that moves nothing but its position is not written: after a restart an older position only
+        # means that a late report may count once, and the next one mends it.
+        if (
+            structs.replace(node.record, position=before.position) != before
+            or commit.seen
+            or node.name not in self._kept
+        ):
+            self._keep(node, commit)
+
+    def _succeed(self, node: Node, install_id: str, boot_id: str, position: Position) -> None:
+        node.claimants.pop(install_id, None)
+        node.record = structs.replace(
+            node.record,
+            install_id=install_id,
+            boot_id=boot_id,
+            boots=(boot_id,),
+            position=position,
+            connection=0,
+            floor=Position(0, 0),
+            birth=None,
+        )
+
+    def _report(self, node: Node, report: Report, event: Received, effects: list[Effect]) -> Folded | None:
+        place = order(node.record, report)
+        if place in {Order.LATE, Order.SAME}:
+            newest = node.record.position
+            detail = f"{report.epoch}.{report.seq} after {newest.epoch}.{newest.seq}"
+            effects.append(Rejected(event.node, "late", detail, event.payload))
+            return None
+        folded = fold_report(node, report, event.at)
+        wanted = [
+            probe for probe in folded.lacking if event.at - node.asked.get(probe, 0.0) >= RESEND_AGAIN_SECONDS
+        ]
+        if wanted:
+            node.asked.update(dict.fromkeys(wanted, event.at))
+            effects.append(Publish(node.name, Resend(install_id=report.install_id, probes=wanted)))
+        return folded
+
+    def _durable(
+        self, node: Node, message: Birth | Event, event: Received, commit: Commit, effects: list[Effect]
+    ) -> Folded | None:
+        """A message that must take effect once. Acknowledged whenever its effect is committed, now or before."""
+        digest = content_digest(event.payload)
+        position = (message.epoch, message.seq)
+        seen = self._seen.setdefault((node.name, message.install_id), {})
+        digests = seen.get(position, {})
+        ack = Publish(
+            node.name,
+            Ack(
+                install_id=message.install_id, messages=[Acknowledgement(message.epoch, message.seq, digest)]
+            ),
+        )
+        if digest in digests:
+            effects.append(ack)
+            effects.append(Rejected(node.name, "duplicate", f"{position[0]}.{position[1]}", event.payload))
+            return None
+        known_boot = message.boot_id in node.record.boots
+        if not digests and known_boot and message.position < node.record.floor:
+            # The agent has promised never to send it again, and nobody remembers it: a replay. Not acknowledged,
+            # so should it be real after all, its sender still has it.
+            detail = (
+                f"{position[0]}.{position[1]} is before {node.record.floor.epoch}.{node.record.floor.seq}"
+            )
+            effects.append(Rejected(node.name, "replayed", detail, event.payload))
+            return None
+        if digests:
+            detail = (
+                f"{position[0]}.{position[1]} was another message before: a clone, or a rolled-back machine"
+            )
+            effects.append(Noted(node.name, "twin message taken", detail))
+        seen.setdefault(position, {})[digest] = event.at
+        commit.seen.append(Seen(node.name, message.install_id, message.epoch, message.seq, digest, event.at))
+        effects.append(ack)
+        if isinstance(message, Birth):
+            return fold_birth(node, message, event.at)
+        return self._event(node, message, event.at, commit)
+
+    def _event(self, node: Node, event: Event, at: float, commit: Commit) -> Folded:
+        row = EventRow(
+            node=node.name,
+            install_id=event.install_id,
+            epoch=event.epoch,
+            seq=event.seq,
+            received_at=at,
+            at=event.at,
+            type=event.type,
+            resource_kind=event.resource_kind,
+            resource=node.name if event.resource_kind == "node" else event.resource,
+            summary=event.summary,
+            fields=event.fields,
+        )
+        commit.events.append(row)
+        folded = fold_event(node, event, at)
+        for key in folded.touched:
+            count = node.counts[key][event.type]
+            commit.counts[(node.name, *key, event.type)] = count
+            self._count_sample(node, key, event.type, count.total, at)
+        return folded
+
+    def _count_sample(self, node: Node, key: ResourceKey, type_: str, total: int, at: float) -> None:
+        """Remember a count's growth, with the value before the first event: `delta` must see the very first one."""
+        seconds = self.rules.windows(key[0]).get(f"{type_}_total")
+        if seconds is None:
+            return
+        history = (*key, f"{type_}_total")
+        series = node.histories.get(history)
+        if series is None:
+            series = node.histories[history] = Series(seconds)
+            series.append(at, float(total - 1))
+        series.append(at, float(total))
+
+    # ---- settling ------------------------------------------------------------------------------------------------
+
+    def _settle(self, node: Node, folded: Folded, at: float, commit: Commit, effects: list[Effect]) -> None:
+        """Facts changed: add them up, look at them, and judge."""
+        effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
+        changed = node.rebuild(folded.touched)
+        node.sample(changed | folded.observed, self.rules, at)
+        self._judge(node, changed, at, commit, effects)
+        self._arm(node)
+        effects.append(Refreshed(node.name))
+
+    def _judge(
+        self, node: Node, changed: set[ResourceKey], at: float, commit: Commit, effects: list[Effect]
+    ) -> None:
+        """Judge what changed, and whatever else on the node has an alert: its evidence may just have been renewed."""
+        warm = at >= self.warm_at
+        self._merge(self._court.judge(node, changed, at, warm=warm), commit, effects)
+        self._merge(self._court.judge_again(node, at, warm=warm, but=changed), commit, effects)
+
+    def _keep(self, node: Node, commit: Commit) -> None:
+        node.record = structs.replace(node.record, last_report_at=node.last_report_at)
+        self._kept.add(node.name)
+        commit.nodes[node.name] = node.record
+
+    # ---- time ----------------------------------------------------------------------------------------------------
+
+    def _arm(self, node: Node) -> None:
+        """Have time look after the node's liveness and each section's freshness. Entries renew themselves."""
+        for probe in ("", *node.sections):
+            if (node.name, probe) not in self._armed:
+                self._armed.add((node.name, probe))
+                heapq.heappush(self._deadlines, (self._deadline(node, probe), node.name, probe))
+
+    def _deadline(self, node: Node, probe: str) -> float:
+        if probe:
+            return node.sections[probe].stale_at
+        return max(node.last_report_at, self.started_at) + node.grace_seconds
+
+    def _ticked(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        for name, keys in self._overdue(at).items():
+            node = self.nodes[name]
+            changed = node.rebuild(keys)
+            self._judge(node, changed, at, commit, effects)
+            effects.append(Refreshed(name))
+        warm = at >= self.warm_at
+        for name in self._court.nodes_with_alerts():
+            node = self.nodes.get(name)
+            if node is not None:
+                self._merge(self._court.judge_again(node, at, warm=warm), commit, effects)
+        self._judge_by_time(at, commit, effects)
+        self._judge_self(at, commit, effects)
+        if at - self._saved_at >= PENDING_SAVED_SECONDS:
+            self._saved_at = at
+            commit.alerts.update(self._court.pending())
+            self._court.expire(at)
+            self._prune(at, commit)
+
+    def _overdue(self, at: float) -> dict[str, set[ResourceKey]]:
+        """Nodes that fell silent and sections that went stale since the last tick, as resources to add up anew."""
+        touched: dict[str, set[ResourceKey]] = {}
+        while self._deadlines and self._deadlines[0][0] <= at:
+            _, name, probe = heapq.heappop(self._deadlines)
+            node = self.nodes.get(name)
+            if node is None or (probe and probe not in node.sections):
+                self._armed.discard((name, probe))
+                continue
+            due = self._deadline(node, probe)
+            if due > at:
+                heapq.heappush(self._deadlines, (due, name, probe))
+                continue
+            self._armed.discard((name, probe))
+            if probe:
+                held = node.sections[probe]
+                held.stale = True
+                touched.setdefault(name, set()).update(held.stated.keys() | {("probe", probe)})
+            else:
+                node.reporting = False
+                touched.setdefault(name, set()).add(("node", name))
+        return touched
+
+    def _judge_by_time(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        """Judge rules that look back in time although nothing new came, a slice of the fleet at every tick."""
+        if not self._sweep:
+            if at - self._swept_at < SWEEP_SECONDS and self._swept_at != self.started_at:
+                return
+            self._swept_at = at
+            self._sweep = list(self.nodes)
+            self._slice = max(1, int(len(self._sweep) / SWEEP_SECONDS) + 1)
+        warm = at >= self.warm_at
+        for name in self._sweep[-self._slice :]:
+            node = self.nodes.get(name)
+            if node is not None:
+                outcome = self._court.judge(node, list(node.resources), at, warm=warm, timed_only=True)
+                self._merge(outcome, commit, effects)
+        del self._sweep[-self._slice :]
+
+    def _judge_self(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        key = ("collector", "collector")
+        self._own.resources[key] = self.health(at)
+        self._own.observed[key] = at
+        self._own.sample([key], self.rules, at)
+        warm = at >= self.warm_at
+        self._merge(self._court.judge(self._own, [key], at, warm=warm), commit, effects)
+
+    def _prune(self, at: float, commit: Commit) -> None:
+        """Forget identities that the agent has promised not to use again and that are older than any broker's copy."""
+        for (name, install_id), seen in self._seen.items():
+            node = self.nodes.get(name)
+            if node is None or node.record.install_id != install_id:
+                continue
+            floor = (node.record.floor.epoch, node.record.floor.seq)
+            old = [
+                position
+                for position, digests in seen.items()
+                if position < floor and at - max(digests.values()) > SEEN_SECONDS
+            ]
+            for position in old:
+                del seen[position]
+            if old:
+                commit.forgotten.extend((name, install_id, *position) for position in old)
+
+    # ---- beginnings and ends -------------------------------------------------------------------------------------
+
+    def _restore(self, state: State) -> None:
+        for record in state.nodes:
+            self.nodes[record.node] = Node(record, self.started_at)
+            self._kept.add(record.node)
+        for row in state.seen:
+            seen = self._seen.setdefault((row.node, row.install_id), {})
+            seen.setdefault((row.epoch, row.seq), {})[row.digest] = row.at
+        for count in state.counts:
+            node = self.nodes.get(count.node)
+            if node is not None:
+                node.counts.setdefault((count.resource_kind, count.resource), {})[count.type] = count
+        self._restore_histories(state)
+        for node in self.nodes.values():
+            node.rebuild([("node", node.name), *node.counts])
+            self._arm(node)
+        self._court.restore(state.alerts, state.resolved)
+
+    def _restore_histories(self, state: State) -> None:
+        """Counts grew when their events came; the events of the rules' windows are on record."""
+        later: dict[tuple[str, str, str, str], int] = {}
+        for event in state.recent:
+            place = (event.node, event.resource_kind, event.resource, event.type)
+            later[place] = later.get(place, 0) + 1
+        for event in state.recent:
+            place = (event.node, event.resource_kind, event.resource, event.type)
+            node = self.nodes.get(event.node)
+            count = node.counts.get(place[1:3], {}).get(event.type) if node else None
+            if node is not None and count is not None:
+                later[place] -= 1
+                self._count_sample(
+                    node, place[1:3], event.type, count.total - later[place], event.received_at
+                )
+
+    def _forget(self, event: NodeForgotten, commit: Commit, effects: list[Effect]) -> None:
+        if self.nodes.pop(event.node, None) is None:
+            return
+        self._merge(self._court.forget(event.node, event.at), commit, effects)
+        self._kept.discard(event.node)
+        for place in [place for place in self._seen if place[0] == event.node]:
+            del self._seen[place]
+        commit.nodes[event.node] = None
+        effects.append(Forgot(event.node))

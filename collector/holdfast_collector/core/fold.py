@@ -1,0 +1,222 @@
+"""Messages into nodes: who may speak under a name, in which order what they say counts, and what it changes.
+
+Order. Positions `(epoch, seq)` order the messages of one installation. A *report* counts when it is newer than the
+newest so far, or when it comes from a boot never met before (a machine that was rolled back restarts at an older
+position; its reports are never spooled, so an unknown boot is live, not late). A *durable* message counts whenever
+its effect is not committed yet, however late it comes.
+
+Identity. A durable message is one installation's position and the digest of its bytes. Same position, other bytes:
+a twin. Its effect is taken too, since it may be the only witness of what happened on a cloned or rolled-back machine.
+
+Claims. A name belongs to the installation that reports under it. Another one is refused, unacknowledged, until the
+first has fallen silent or said goodbye: two machines are never merged into one.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct, structs
+
+from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.record import EventCount, NodeRecord
+from holdfast_wire import Birth, Death, Event, Position, Report, UpMessage
+
+BOOTS_MAX = 64
+"""Boot ids remembered per node. A late report from further back than that is taken for a rolled-back machine's."""
+EVENT_RESOURCES_MAX = 4096
+"""Resources per node that may exist by events alone; beyond that events are still logged, not counted."""
+
+
+class Claim(StrEnum):
+    """What to make of a message's sender."""
+
+    HOLDER = "holder"
+    SUCCESSOR = "successor"
+    """Another installation, and the one before has left the name."""
+    RIVAL = "rival"
+    """Another installation, while the one before still reports."""
+
+
+class Order(StrEnum):
+    """What to make of a message's position."""
+
+    NEWER = "newer"
+    NEW_BOOT = "new_boot"
+    """From a boot never met before, whatever its position."""
+    SAME = "same"
+    LATE = "late"
+
+
+class Folded(Struct):
+    """What a message changed."""
+
+    touched: set[ResourceKey]
+    """Resources whose facts may have changed."""
+    observed: set[ResourceKey]
+    """Resources that were observed anew, changed or not."""
+    lacking: list[str]
+    """Probes whose section the collector does not hold."""
+    noted: list[tuple[str, str]]
+    """(event, detail) for the log."""
+
+
+def first_record(message: UpMessage, at: float) -> NodeRecord:
+    """The record of a node met for the first time."""
+    return NodeRecord(
+        node=message.node,
+        install_id=message.install_id,
+        boot_id=message.boot_id,
+        position=Position(message.epoch, 0),
+        session_since=at,
+        first_seen_at=at,
+        boots=(message.boot_id,),
+    )
+
+
+def claim(node: Node, message: UpMessage, at: float, *, warm: bool) -> Claim:
+    """Whose name it is. While the collector warms up nobody is known to be silent, so nobody is succeeded."""
+    if message.install_id == node.record.install_id:
+        return Claim.HOLDER
+    left = node.record.session != "connected" or node.reporting is False
+    return Claim.SUCCESSOR if left and (warm or node.record.session != "connected") else Claim.RIVAL
+
+
+def order(record: NodeRecord, message: UpMessage) -> Order:
+    """Where a message of the name's holder stands among those that counted."""
+    if message.boot_id not in record.boots:
+        return Order.NEW_BOOT
+    if message.boot_id != record.boot_id and message.epoch <= record.position.epoch:
+        return Order.LATE
+    if message.position == record.position:
+        return Order.SAME
+    return Order.NEWER if message.position > record.position else Order.LATE
+
+
+def _at_boot(record: NodeRecord, boot_id: str) -> tuple[str, ...]:
+    return (*(boot for boot in record.boots if boot != boot_id), boot_id)[-BOOTS_MAX:]
+
+
+def _now(node: Node, message: UpMessage, at: float, noted: list[tuple[str, str]]) -> None:
+    """Make `message` the newest of its node. A new boot voids what was known of the one before."""
+    record = node.record
+    if message.boot_id != record.boot_id:
+        noted.append(("node booted", f"boot {message.boot_id}"))
+    went_back = message.position < record.position
+    if went_back:
+        detail = f"from {record.position.epoch}.{record.position.seq} to {message.epoch}.{message.seq}"
+        noted.append(("node position went back", detail))
+    if record.session != "connected":
+        noted.append(("node connected", f"it was {record.session}"))
+    node.record = structs.replace(
+        record,
+        install_id=message.install_id,
+        boot_id=message.boot_id,
+        boots=_at_boot(record, message.boot_id),
+        position=message.position,
+        # The connections of an epoch count from one, so a new epoch's first will must not look outdated.
+        connection=record.connection if message.epoch == record.position.epoch else 0,
+        floor=Position(0, 0) if went_back else record.floor,
+        session="connected",
+        session_since=record.session_since if record.session == "connected" else at,
+    )
+
+
+def fold_birth(node: Node, birth: Birth, at: float) -> Folded:
+    """An agent started. One that started before the newest message known is history: on record, not in force."""
+    noted: list[tuple[str, str]] = []
+    record = node.record
+    if birth.epoch < record.position.epoch:
+        return Folded(set(), set(), [], [("late birth taken", f"epoch {birth.epoch}")])
+    noted.append(("agent started", f"epoch {birth.epoch}, previous stop {birth.previous_stop}"))
+    touched: set[ResourceKey] = {("node", node.name)}
+    if birth.boot_id != record.boot_id or record.birth is None:
+        for probe in list(node.sections):
+            touched |= node.drop(probe)
+    if birth.position > record.position:
+        _now(node, birth, at, noted)
+    node.spool = birth.spool
+    node.record = structs.replace(node.record, birth=birth, interval_seconds=birth.interval_seconds)
+    return Folded(touched, set(), [], noted)
+
+
+def fold_report(node: Node, report: Report, at: float) -> Folded:
+    """The node as it is now. The caller has checked the order."""
+    noted: list[tuple[str, str]] = []
+    touched: set[ResourceKey] = {("node", node.name)}
+    observed: set[ResourceKey] = set()
+    if report.boot_id != node.record.boot_id:
+        for probe in list(node.sections):
+            touched |= node.drop(probe)
+    _now(node, report, at, noted)
+    node.record = structs.replace(
+        node.record,
+        connection=report.connection,
+        interval_seconds=report.interval_seconds,
+        floor=max(report.floor, node.record.floor),
+    )
+    node.spool = report.spool
+    node.last_report_at = at
+    node.reporting = True
+    for section in report.sections:
+        mark = report.marks.get(section.probe)
+        if mark is not None:
+            age = max(0.0, report.mono - section.mono)
+            touched |= node.hold(section, mark.digest, at - age)
+            touched.add(("probe", section.probe))
+    lacking = _fold_marks(node, report, at, touched, observed)
+    for probe in node.sections.keys() - report.marks.keys():
+        touched |= node.drop(probe)
+    return Folded(touched, observed, lacking, noted)
+
+
+def _fold_marks(
+    node: Node, report: Report, at: float, touched: set[ResourceKey], observed: set[ResourceKey]
+) -> list[str]:
+    """Renew what is held under the same digest; list what is not held."""
+    lacking = []
+    for probe, mark in report.marks.items():
+        held = node.sections.get(probe)
+        if held is None or held.digest != mark.digest:
+            lacking.append(probe)
+            continue
+        held.observed_at = max(held.observed_at, at - max(0.0, report.mono - mark.mono))
+        held.duration_seconds = mark.duration_seconds
+        if held.stale and held.stale_at > at:
+            held.stale = False
+            touched |= held.stated.keys() | {("probe", probe)}
+        if not held.stale:
+            observed |= held.stated.keys()
+            for key in held.stated:
+                node.observed[key] = held.observed_at
+    return lacking
+
+
+def fold_event(node: Node, event: Event, at: float) -> Folded:
+    """Count one event on its resource."""
+    key = (event.resource_kind, node.name if event.resource_kind == "node" else event.resource)
+    counts = node.counts.get(key)
+    if counts is None:
+        if len(node.counts) >= EVENT_RESOURCES_MAX:
+            return Folded(set(), set(), [], [("event not counted", "too many resources by events alone")])
+        counts = node.counts[key] = {}
+    before = counts.get(event.type)
+    counts[event.type] = EventCount(
+        node=node.name,
+        resource_kind=key[0],
+        resource=key[1],
+        type=event.type,
+        total=before.total + 1 if before else 1,
+        last_at=at,
+        last=event.summary,
+    )
+    return Folded({key}, {key}, [], [])
+
+
+def fold_death(node: Node, death: Death, at: float) -> Folded | None:
+    """The end of the newest session; None when it is of an older one."""
+    record = node.record
+    newest = (record.position.epoch, record.connection)
+    if death.boot_id != record.boot_id or (death.epoch, death.connection) < newest:
+        return None
+    node.record = structs.replace(record, session=death.reason.value, session_since=at)
+    node.reporting = False
+    return Folded({("node", node.name)}, set(), [], [(f"node {death.reason.value}", f"epoch {death.epoch}")])

@@ -1,0 +1,280 @@
+"""Rules over resources: findings advance alerts, and alerts become notices.
+
+The court owns every alert. It is asked to judge a resource when its facts changed, and once a tick to judge again
+what has an alert already or depends on time. It answers with what must be committed, in the same transaction as the
+message that caused it.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import structs
+
+from holdfast_collector.core.effect import Commit, Effect, Transitioned
+from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
+from holdfast_collector.core.record import Notice, Receiver, Resolved, Tracked
+from holdfast_rules import (
+    Alert,
+    AlertState,
+    Finding,
+    Rule,
+    RuleSet,
+    Transition,
+    acknowledge,
+    advance,
+    key,
+)
+
+GAP_SECONDS_MIN = 30.0
+"""Two judgements this far apart still count as one observation: a restarted collector loses no pending time."""
+RESOLVED_SECONDS = 86_400.0
+"""How long a resolved alert stays to be looked at."""
+
+AlertPlace = tuple[str, str, str, str]
+"""(node, kind, resource, rule id): where there is at most one alert."""
+
+
+class Court:
+    """All alerts, and the rules that make them."""
+
+    def __init__(self, rules: RuleSet, receivers: Sequence[Receiver], next_episode: int) -> None:
+        self.rules = rules
+        self.receivers = tuple(receivers)
+        self.next_episode = next_episode
+        self.alerts: dict[str, Tracked] = {}
+        self.resolved: dict[str, Resolved] = {}
+        self._places: dict[AlertPlace, str] = {}
+        self._by_node: dict[str, set[str]] = {}
+        self._firing: dict[tuple[str, str], set[str]] = {}
+        """(node, alert name) → resources on which it fires."""
+
+    def restore(self, tracked: Iterable[Tracked], resolved: Iterable[Resolved]) -> None:
+        """Take up what the store kept."""
+        for row in tracked:
+            self._put(row)
+        self.resolved = {row.key: row for row in resolved}
+
+    # ---- judging -------------------------------------------------------------------------------------------------
+
+    def judge(
+        self, node: Node, keys: Iterable[ResourceKey], at: float, *, warm: bool, timed_only: bool = False
+    ) -> tuple[Commit, list[Effect]]:
+        """Judge every rule of these resources. `timed_only`: only rules whose answer changes by time alone."""
+        commit, effects = Commit(), list[Effect]()
+        for resource_key in keys:
+            subject = ResourceSubject(node, resource_key)
+            for rule in self.rules.of_kind(resource_key[0]):
+                if timed_only and not rule.windows:
+                    continue
+                self._judge_one(node, subject, rule, at, warm, commit, effects)
+        return commit, effects
+
+    def judge_again(
+        self, node: Node, at: float, *, warm: bool, but: Collection[ResourceKey] = ()
+    ) -> tuple[Commit, list[Effect]]:
+        """Judge a node's alerts once more, except on resources just judged: time passed, or evidence was renewed."""
+        commit, effects = Commit(), list[Effect]()
+        for alert_key in list(self._by_node.get(node.name, ())):
+            tracked = self.alerts.get(alert_key)
+            if tracked is None or (tracked.alert.kind, tracked.alert.resource) in but:
+                continue
+            rule = self.rules.by_id.get(tracked.alert.rule_id)
+            if rule is not None:
+                subject = ResourceSubject(node, (tracked.alert.kind, tracked.alert.resource))
+                self._judge_one(node, subject, rule, at, warm, commit, effects)
+        return commit, effects
+
+    def nodes_with_alerts(self) -> list[str]:
+        """The nodes that have alerts, pending or firing."""
+        return list(self._by_node)
+
+    def pending(self) -> dict[str, Tracked | None]:
+        """Pending alerts with the time observed so far, to be saved now and then."""
+        return {row.key: row for row in self.alerts.values() if row.alert.state is AlertState.PENDING}
+
+    def _judge_one(
+        self,
+        node: Node,
+        subject: ResourceSubject,
+        rule: Rule,
+        at: float,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
+    ) -> None:
+        place = (node.name, subject.kind, subject.name, rule.id)
+        held_key = self._places.get(place)
+        tracked = self.alerts[held_key] if held_key else None
+        finding = rule.judge(subject, at)
+        if tracked is None and finding is not Finding.HOLDS:
+            return
+        if finding is Finding.UNKNOWN and node.gone(subject.key):
+            finding = Finding.CLEAR
+        if finding is Finding.CLEAR and not warm:
+            # Until a full grace period has passed nothing resolves: what clears it may be an old report.
+            finding = Finding.UNKNOWN
+        step = advance(
+            rule,
+            tracked.alert if tracked else None,
+            subject,
+            finding,
+            at,
+            gap_seconds_max=max(GAP_SECONDS_MIN, node.grace_seconds),
+            episode=self.next_episode,
+        )
+        self._apply(node, rule, tracked, step.alert, step.transition, at, commit, effects)
+
+    def _apply(
+        self,
+        node: Node,
+        rule: Rule,
+        tracked: Tracked | None,
+        alert: Alert | None,
+        transition: Transition,
+        at: float,
+        commit: Commit,
+        effects: list[Effect],
+    ) -> None:
+        if tracked is None and alert is not None:
+            self.next_episode += 1
+            commit.next_episode = self.next_episode
+            tracked = Tracked(key=key(node.record.install_id or "collector", alert), alert=alert)
+        if tracked is None:
+            return
+        if alert is not None:
+            tracked = structs.replace(tracked, alert=alert)
+        match transition:
+            case Transition.FIRED:
+                tracked = self._announce(
+                    structs.replace(tracked, inhibited_by=self._inhibitor(rule, tracked)), at, commit
+                )
+            case Transition.RESOLVED | Transition.CANCELLED:
+                self._leave(tracked, transition, at, commit)
+            case Transition.NONE if (
+                alert is not None and alert.state is AlertState.FIRING and not tracked.notified
+            ):
+                if not (inhibitor := self._inhibitor(rule, tracked)):
+                    tracked = self._announce(structs.replace(tracked, inhibited_by=""), at, commit)
+                elif inhibitor != tracked.inhibited_by:
+                    tracked = structs.replace(tracked, inhibited_by=inhibitor)
+                    commit.alerts[tracked.key] = tracked
+            case _:
+                pass
+        if alert is not None:
+            self._put(tracked)
+        if transition is not Transition.NONE:
+            if alert is not None:
+                commit.alerts[tracked.key] = tracked
+            effects.append(Transitioned(tracked, transition))
+
+    # ---- notices -------------------------------------------------------------------------------------------------
+
+    def _announce(self, tracked: Tracked, at: float, commit: Commit) -> Tracked:
+        """Put the notices of a firing alert into the outbox, unless another alert explains it."""
+        if tracked.inhibited_by:
+            return tracked
+        tracked = structs.replace(tracked, notified=True)
+        commit.alerts[tracked.key] = tracked
+        commit.notices.extend(self._notices(tracked, "firing", at))
+        return tracked
+
+    def _leave(self, tracked: Tracked, transition: Transition, at: float, commit: Commit) -> None:
+        """An episode is over: off the books, and told to those who heard of it."""
+        self._remove(tracked)
+        commit.alerts[tracked.key] = None
+        if transition is Transition.CANCELLED:
+            return
+        resolved = Resolved(key=tracked.key, alert=tracked.alert, at=at, notified=tracked.notified)
+        self.resolved[tracked.key] = resolved
+        commit.resolved.append(resolved)
+        if tracked.notified:
+            commit.notices.extend(self._notices(tracked, "resolved", at))
+
+    def _notices(self, tracked: Tracked, status: str, at: float) -> list[Notice]:
+        return [
+            Notice(
+                id=f"{tracked.key}:{status}:{receiver.name}",
+                key=tracked.key,
+                receiver=receiver.name,
+                status=status,
+                created_at=at,
+                alert=tracked.alert,
+                resolved_at=at if status == "resolved" else 0.0,
+            )
+            for receiver in self.receivers
+            if tracked.alert.severity in receiver.severities
+            and (status == "firing" or receiver.takes_resolved)
+        ]
+
+    def _inhibitor(self, rule: Rule, tracked: Tracked) -> str:
+        """The alert that explains this one: on the same resource, or on the node it belongs to."""
+        alert = tracked.alert
+        for name in rule.inhibited_by:
+            resources = self._firing.get((alert.node, name), set())
+            if f"{alert.kind}:{alert.resource}" in resources or f"node:{alert.node}" in resources:
+                return name
+        return ""
+
+    # ---- operators -----------------------------------------------------------------------------------------------
+
+    def acknowledge(self, alert_key: str, reason: str, at: float) -> tuple[Commit, list[Effect]]:
+        """Note that an operator took over. What nobody can observe any more leaves on an operator's word."""
+        commit, effects = Commit(), list[Effect]()
+        tracked = self.alerts.get(alert_key)
+        if tracked is None:
+            return commit, effects
+        tracked = structs.replace(tracked, alert=acknowledge(tracked.alert, reason, at))
+        self._put(tracked)
+        commit.alerts[alert_key] = tracked
+        if tracked.alert.last_finding is Finding.UNKNOWN:
+            self._leave(tracked, Transition.RESOLVED, at, commit)
+            effects.append(Transitioned(tracked, Transition.RESOLVED))
+        return commit, effects
+
+    def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
+        """Put another rule set in force. Alerts of rules that are no more end, once."""
+        self.rules = rules
+        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in rules.by_id]
+        return self._end(orphans, at)
+
+    def forget(self, node: str, at: float) -> tuple[Commit, list[Effect]]:
+        """End every alert of a node that was taken out of service."""
+        return self._end([row for row in self.alerts.values() if row.alert.node == node], at)
+
+    def _end(self, rows: list[Tracked], at: float) -> tuple[Commit, list[Effect]]:
+        commit, effects = Commit(), list[Effect]()
+        for tracked in rows:
+            firing = tracked.alert.state is AlertState.FIRING
+            transition = Transition.RESOLVED if firing else Transition.CANCELLED
+            self._leave(tracked, transition, at, commit)
+            effects.append(Transitioned(tracked, transition))
+        return commit, effects
+
+    def expire(self, at: float) -> None:
+        """Let go of what resolved long ago; the store has its own clock for the same."""
+        for alert_key in [k for k, row in self.resolved.items() if at - row.at > RESOLVED_SECONDS]:
+            del self.resolved[alert_key]
+
+    # ---- books ---------------------------------------------------------------------------------------------------
+
+    def _put(self, tracked: Tracked) -> None:
+        alert = tracked.alert
+        self.alerts[tracked.key] = tracked
+        self._places[(alert.node, alert.kind, alert.resource, alert.rule_id)] = tracked.key
+        self._by_node.setdefault(alert.node, set()).add(tracked.key)
+        if alert.state is AlertState.FIRING:
+            self._firing.setdefault((alert.node, alert.alertname), set()).add(
+                f"{alert.kind}:{alert.resource}"
+            )
+
+    def _remove(self, tracked: Tracked) -> None:
+        alert = tracked.alert
+        del self.alerts[tracked.key]
+        del self._places[(alert.node, alert.kind, alert.resource, alert.rule_id)]
+        self._by_node[alert.node].discard(tracked.key)
+        if not self._by_node[alert.node]:
+            del self._by_node[alert.node]
+        firing = self._firing.get((alert.node, alert.alertname))
+        if firing is not None:
+            firing.discard(f"{alert.kind}:{alert.resource}")
+            if not firing:
+                del self._firing[(alert.node, alert.alertname)]
