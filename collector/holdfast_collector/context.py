@@ -1,0 +1,106 @@
+"""What the web pages, the API and the exposition may know of the running collector, and ask of it.
+
+`app` builds the one instance. Everything here lives in the event loop's thread.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from holdfast_collector.config import Config
+from holdfast_collector.core.collector import Collector
+from holdfast_collector.core.effect import Noted, Transitioned
+from holdfast_collector.core.event import CoreEvent
+from holdfast_wire.message import Value
+
+REJECTIONS_MAX = 100
+"""Samples of refused bytes kept for the operator: enough to see a pattern, at most 100 × 4 KiB."""
+REJECTION_BYTES_MAX = 4096
+
+
+class Rejection(Struct, frozen=True, kw_only=True):
+    """A sample of bytes that were not taken."""
+
+    at: float
+    node: str
+    reason: str
+    detail: str
+    bytes: int
+    """The payload's full length."""
+    payload: str
+    """Its beginning, with anything unprintable escaped: hostile input."""
+
+
+class StreamItem(Struct, frozen=True, kw_only=True):
+    """Something people who watch are told as it happens."""
+
+    at: float
+    happened: Transitioned | Noted
+
+
+class Exposition(Protocol):
+    """The cached Prometheus page: told after a commit which node to render anew."""
+
+    def refreshed(self, node: str) -> None:
+        """The node's facts or alerts changed, or it is new."""
+
+    def forgot(self, node: str) -> None:
+        """The node's series go."""
+
+
+class Metrics(Protocol):
+    """The collector's own metrics. Every call is cheap enough for the hot path's batch level."""
+
+    def received(self, messages: int, bytes: int) -> None:
+        """A batch came from the broker."""
+
+    def rejected(self, reason: str) -> None:
+        """One message was not taken."""
+
+    def committed(self, seconds: float, messages: int) -> None:
+        """A batch of `messages` took effect; its transaction took `seconds`, 0 when there was nothing to write."""
+
+    def commit_failed(self, reason: str) -> None:
+        """A transaction failed and will be tried again. `reason`: `full`, `io`, `read_only`, `other`."""
+
+    def published(self, outcome: str) -> None:
+        """A message for a node: `sent`, `refused` by the broker, `lost` with the session or `dropped` for room."""
+
+    def session(self, connected: bool) -> None:
+        """The session with the broker came up or went down."""
+
+    def notified(self, receiver: str, outcome: str) -> None:
+        """An attempt to tell a receiver: `taken`, `failed` and tried again, or `refused` for good."""
+
+    def quarantined(self, held: bool) -> None:
+        """Whether this run began with the database set aside as damaged."""
+
+
+@dataclass(kw_only=True)
+class Context:
+    """The running collector as its visitors see it."""
+
+    config: Config
+    """Replaced when SIGHUP brings a new valid one."""
+    collector: Collector
+    """Read freely between awaits; change only through `submit`."""
+    exposition: Exposition
+    metrics: Metrics
+    rejections: deque[Rejection]
+    """The newest last, at most REJECTIONS_MAX."""
+    started_at: float
+    now: Callable[[], float]
+    """The collector's clock: Unix seconds UTC that never run backwards. Stamp events with it."""
+    submit: Callable[[CoreEvent], Awaitable[None]]
+    """Give the core an event; resolves when its effect is committed, which a failing disk may delay for long."""
+    subscribe: Callable[[], AsyncIterator[StreamItem]]
+    """What happens from now on. Ends when the collector stops, or when the subscriber falls 1,000 items behind."""
+    readiness: Callable[[], list[str]]
+    """Why the collector does not do its whole work; empty when it does."""
+    health: Callable[[], dict[str, Value]]
+    """The facts of the collector itself, and what only the shell knows: `store_writable`, `store_quarantined`."""
+    stopping: Callable[[], bool]
+    """Whether the collector is about to end: streams should."""
