@@ -14,6 +14,7 @@ from holdfast_collector.config import Config
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Noted, Transitioned
 from holdfast_collector.core.event import CoreEvent
+from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_wire.message import Value
 
 REJECTIONS_MAX = 100
@@ -51,34 +52,6 @@ class Exposition(Protocol):
         """The node's series go."""
 
 
-class Metrics(Protocol):
-    """The collector's own metrics. Every call is cheap enough for the hot path's batch level."""
-
-    def received(self, messages: int, bytes: int) -> None:
-        """A batch came from the broker."""
-
-    def rejected(self, reason: str) -> None:
-        """One message was not taken."""
-
-    def committed(self, seconds: float, messages: int) -> None:
-        """A batch of `messages` took effect; its transaction took `seconds`, 0 when there was nothing to write."""
-
-    def commit_failed(self, reason: str) -> None:
-        """A transaction failed and will be tried again. `reason`: `full`, `io`, `read_only`, `other`."""
-
-    def published(self, outcome: str) -> None:
-        """A message for a node: `sent`, `refused` by the broker, `lost` with the session or `dropped` for room."""
-
-    def session(self, connected: bool) -> None:
-        """The session with the broker came up or went down."""
-
-    def notified(self, receiver: str, outcome: str) -> None:
-        """An attempt to tell a receiver: `taken`, `failed` and tried again, or `refused` for good."""
-
-    def quarantined(self, held: bool) -> None:
-        """Whether this run began with the database set aside as damaged."""
-
-
 @dataclass(kw_only=True)
 class Context:
     """The running collector as its visitors see it."""
@@ -88,7 +61,7 @@ class Context:
     collector: Collector
     """Read freely between awaits; change only through `submit`."""
     exposition: Exposition
-    metrics: Metrics
+    metrics: OwnMetrics
     rejections: deque[Rejection]
     """The newest last, at most REJECTIONS_MAX."""
     started_at: float
