@@ -34,9 +34,9 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args,
 
 from msgspec import Struct, field
 
+from holdfast_agent.core.happening import Happening
 from holdfast_agent.errors import Denied, NoData, ProbeStop, Unsupported
 from holdfast_wire import Resource, SectionStatus
-from holdfast_wire.message import Value
 
 __all__ = [
     "Cursors",
@@ -57,20 +57,6 @@ __all__ = [
 ]
 
 Raw = TypeVar("Raw")
-
-
-class Happening(Struct, frozen=True, kw_only=True):
-    """One thing that happened; the agent makes a durable `event` message of it."""
-
-    type: str
-    """A name of `holdfast_wire.fact.EVENT_TYPES`, and in the class's `events`."""
-    resource_kind: str
-    resource: str
-    at: float
-    """When it happened by the wall clock, Unix seconds UTC: when the machine says so, else when it was noticed."""
-    summary: str
-    """One line for a person, in the machine's own words where it has any."""
-    fields: dict[str, Value] = field(default_factory=dict)
 
 
 class Observation(Struct, frozen=True, kw_only=True):
