@@ -3,6 +3,7 @@
     CollectorError
     ├── ConfigInvalid        the user is wrong: all mistakes at once; exit code 2
     ├── AlreadyRunning       another collector holds the data directory; exit code 2
+    ├── ListenFailed         the HTTP address or certificate cannot be used; exit code 2
     ├── StoreNewer           the database was written by a newer release; exit code 2
     ├── StoreError           the database does not do what it must
     │   ├── StoreUnwritable  a commit failed and may succeed later: disk full, read-only, I/O error
@@ -28,6 +29,10 @@ class ConfigInvalid(CollectorError):
 
 class AlreadyRunning(CollectorError):
     """Another collector works in the same data directory; two would overwrite each other's memory."""
+
+
+class ListenFailed(CollectorError):
+    """The HTTP server's address is taken or not ours, or its certificate is unusable; the message says which."""
 
 
 class StoreNewer(CollectorError):
