@@ -1,0 +1,88 @@
+"""A rule: a condition on a kind of resource, and what it means when it holds."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from holdfast_rules.expression import Expression
+from holdfast_rules.finding import Finding
+from holdfast_rules.subject import Subject
+from holdfast_rules.template import Template, render, show
+
+Severity = Literal["page", "ticket", "info"]
+"""Wake somebody; tomorrow; good to know."""
+Verdict = Literal["", "unknown", "at_risk", "not_durable", "lost"]
+"""What a rule does to its resource's verdict while it holds; empty: nothing."""
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """One rule of a rule set, checked and compiled. `pack.load` makes them."""
+
+    alert: str
+    """CamelCase noun and state; the heading of its runbook entry, and unique."""
+    id: str
+    """Stable and unique; part of every alert's key. The catalogue's number, or the alert's name."""
+    resource: str
+    """The kind of resource it judges, each one by itself."""
+    expression: Expression
+    for_seconds: float = 0.0
+    keep_firing_for_seconds: float = 0.0
+    severity: Severity
+    verdict: Verdict = ""
+    sticky: bool = False
+    """A firing alert needs an operator's acknowledgement to leave."""
+    inhibited_by: tuple[str, ...] = ()
+    """Alerts, on the same resource or one it rests on, that explain this one and keep it quiet."""
+    summary: str
+    description: str = ""
+    runbook: str = ""
+    """The heading of the runbook entry, as an anchor or a whole URL."""
+    file: str = ""
+    """The pack it came from."""
+    summary_template: Template = ()
+    description_template: Template = ()
+
+    @property
+    def when(self) -> str:
+        """The condition as written."""
+        return self.expression.source
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The facts the condition reads; those of a related resource as `kind.fact`."""
+        return self.expression.names
+
+    @property
+    def windows(self) -> Mapping[str, float]:
+        """The history the condition needs: fact → seconds."""
+        return self.expression.windows
+
+    def judge(self, subject: Subject, at: float) -> Finding:
+        """What the condition says of a resource of the rule's kind now. `at` is by the collector's clock."""
+        answer = self.expression.program(subject.facts.get, subject, at)
+        return Finding.HOLDS if answer else Finding.UNKNOWN if answer is None else Finding.CLEAR
+
+    def annotations(self, subject: Subject, runbook_base: str = "") -> dict[str, str]:
+        """The sentences of an alert: summary, description, evidence, runbook_url. Empty ones are left out."""
+        runbook = (
+            self.runbook if "://" in self.runbook or not runbook_base else f"{runbook_base}#{self.runbook}"
+        )
+        found = {
+            "summary": render(self.summary_template, subject),
+            "description": render(self.description_template, subject),
+            "evidence": self.evidence(subject),
+            "runbook_url": runbook if "://" in runbook else "",
+        }
+        return {name: text for name, text in found.items() if text}
+
+    def evidence(self, subject: Subject) -> str:
+        """The facts the condition read, as they are now."""
+        return ", ".join(f"{name}={_evident(name, subject)}" for name in self.names)
+
+
+def _evident(name: str, subject: Subject) -> str:
+    kind, dot, fact = name.rpartition(".")
+    facts = subject.related(kind) if dot else subject.facts
+    value = None if facts is None else facts.get(fact)
+    return "unknown" if value is None else show(value)

@@ -1,0 +1,46 @@
+"""All rules in force, by the questions the collector asks of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from msgspec import Struct
+
+from holdfast_rules.rule import Rule
+
+
+class RuleSet(Struct, frozen=True, kw_only=True):
+    """Rules that fit together: names and ids are unique, and who inhibits whom has no circle."""
+
+    rules: tuple[Rule, ...]
+    by_name: Mapping[str, Rule]
+    """Alert → rule."""
+    by_id: Mapping[str, Rule]
+    kinds: Mapping[str, tuple[Rule, ...]]
+    windows_of: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> Self:
+        """A rule set of checked rules; `pack.load` does the checking."""
+        listed = tuple(rules)
+        kinds: dict[str, list[Rule]] = {}
+        windows: dict[str, dict[str, float]] = {}
+        for rule in listed:
+            kinds.setdefault(rule.resource, []).append(rule)
+            longest = windows.setdefault(rule.resource, {})
+            for fact, seconds in rule.windows.items():
+                longest[fact] = max(seconds, longest.get(fact, 0.0))
+        return cls(
+            rules=listed,
+            by_name={rule.alert: rule for rule in listed},
+            by_id={rule.id: rule for rule in listed},
+            kinds={kind: tuple(found) for kind, found in kinds.items()},
+            windows_of=windows,
+        )
+
+    def of_kind(self, kind: str) -> tuple[Rule, ...]:
+        """The rules that judge resources of `kind`; empty for kinds nobody has rules for."""
+        return self.kinds.get(kind, ())
+
+    def windows(self, kind: str) -> Mapping[str, float]:
+        """The history the rules need of resources of `kind`: fact → seconds."""
+        return self.windows_of.get(kind, {})

@@ -1,0 +1,169 @@
+"""The checked form of an expression: what `parse` makes, `dead` studies and `lower` turns into code.
+
+Every node is of a known type and names only what is declared; nothing after `parse` can fail.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+from holdfast_wire.fact import Fact, FactType
+
+
+class Type(StrEnum):
+    """What an expression's value is, in the words of its error messages."""
+
+    BOOL = "yes or no"
+    NUMBER = "a number"
+    TEXT = "text"
+
+
+TYPE_OF = {
+    FactType.BOOL: Type.BOOL,
+    FactType.INT: Type.NUMBER,
+    FactType.FLOAT: Type.NUMBER,
+    FactType.STR: Type.TEXT,
+}
+
+Order = Literal["<", "<=", ">", ">=", "==", "!="]
+Operation = Literal["+", "-", "*", "/"]
+ScalarFunction = Literal["abs", "min", "max"]
+HistoryFunction = Literal["delta", "rate", "time_to_zero", "age", "changed"]
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """Where in the source a node stands, in characters."""
+
+    start: int
+    end: int
+
+
+class Constant(Span, frozen=True, kw_only=True):
+    """A value the rule's author wrote."""
+
+    value: bool | int | float | str
+
+
+class Named(Span, frozen=True, kw_only=True):
+    """A fact's current value."""
+
+    fact: Fact
+    kind: str = ""
+    """The related resource's kind; empty for the rule's own resource."""
+
+
+class Negated(Span, frozen=True, kw_only=True):
+    """`not x`"""
+
+    item: "Node"
+
+
+class Joined(Span, frozen=True, kw_only=True):
+    """`a and b and …` or `a or b or …`"""
+
+    word: Literal["and", "or"]
+    items: "tuple[Node, ...]"
+
+
+class Compared(Span, frozen=True, kw_only=True):
+    """Two values of one type side by side."""
+
+    order: Order
+    left: "Node"
+    right: "Node"
+
+
+class Within(Span, frozen=True, kw_only=True):
+    """`x in ("a", "b")`"""
+
+    item: "Node"
+    values: tuple[bool | int | float | str, ...]
+    negated: bool
+
+
+class Computed(Span, frozen=True, kw_only=True):
+    """Arithmetic of two numbers."""
+
+    operation: Operation
+    left: "Node"
+    right: "Node"
+
+
+class Scalar(Span, frozen=True, kw_only=True):
+    """A function of numbers; `-x` is `Computed` from 0."""
+
+    function: ScalarFunction
+    items: "tuple[Node, ...]"
+
+
+class Remembered(Span, frozen=True, kw_only=True):
+    """A function of one of the resource's own facts over time."""
+
+    function: HistoryFunction
+    fact: Fact
+    window_seconds: float
+    """0 for `age`, which needs no history."""
+
+
+Node = Constant | Named | Negated | Joined | Compared | Within | Computed | Scalar | Remembered
+
+
+def type_of(node: Node) -> Type:
+    """The type of a node's value."""
+    match node:
+        case Constant(value=bool()) | Negated() | Joined() | Compared() | Within():
+            return Type.BOOL
+        case Constant(value=str()):
+            return Type.TEXT
+        case Named(fact=fact):
+            return TYPE_OF[fact.type]
+        case Remembered(function="changed"):
+            return Type.BOOL
+        case Constant() | Computed() | Scalar() | Remembered():
+            return Type.NUMBER
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below."""
+    match node:
+        case Negated(item=item) | Within(item=item):
+            return (item,)
+        case Joined(items=items) | Scalar(items=items):
+            return items
+        case Compared(left=left, right=right) | Computed(left=left, right=right):
+            return (left, right)
+        case Constant() | Named() | Remembered():
+            return ()
+
+
+def walk(node: Node) -> list[Node]:
+    """The node and all below it, children before parents."""
+    found: list[Node] = []
+    for child in children(node):
+        found.extend(walk(child))
+    found.append(node)
+    return found
+
+
+def spell(node: Node) -> str:
+    """The node in canonical form: equal text means equal value."""
+    match node:
+        case Constant(value=value):
+            return repr(value)
+        case Named(fact=fact, kind=kind):
+            return f"{kind}.{fact.name}" if kind else fact.name
+        case Negated(item=item):
+            return f"(not {spell(item)})"
+        case Joined(word=word, items=items):
+            return "(" + f" {word} ".join(spell(item) for item in items) + ")"
+        case Compared(order=order, left=left, right=right):
+            return f"({spell(left)} {order} {spell(right)})"
+        case Within(item=item, values=values, negated=negated):
+            return f"({spell(item)} {'not in' if negated else 'in'} {values!r})"
+        case Computed(operation=operation, left=left, right=right):
+            return f"({spell(left)} {operation} {spell(right)})"
+        case Scalar(function=function, items=items):
+            return f"{function}({', '.join(spell(item) for item in items)})"
+        case Remembered(function=function, fact=fact, window_seconds=window):
+            return f"{function}({fact.name}, {window:g})"
