@@ -96,6 +96,8 @@ class ReceiverConfig(Struct, frozen=True, kw_only=True):
     bearer_token_file: str = ""
     ca_file: str = ""
     """Whom to trust with `https://`; empty: the system's authorities."""
+    proxy: str = ""
+    """An HTTP proxy on the way. The environment's proxies are not used: what sends pages is written here."""
 
 
 class Retention(Struct, frozen=True, kw_only=True):
@@ -267,6 +269,10 @@ def _check_receiver(reading: Reading[Config], place: configuring.Path, receiver:
         reading.refuse((*place, "timeout"), "between 1s and 2m")
     if receiver.password_file and not receiver.username:
         reading.refuse((*place, "password_file"), "a password without a username")
+    if receiver.username and receiver.bearer_token_file:
+        reading.refuse((*place, "bearer_token_file"), "either this or username, not both")
+    if receiver.proxy:
+        _check_url(reading, (*place, "proxy"), receiver.proxy, web)
 
 
 def _check_pair(reading: Reading[Config], section: str, cert_file: str, key_file: str) -> None:

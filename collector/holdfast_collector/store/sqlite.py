@@ -228,7 +228,7 @@ class SqliteStore:
     def _one(self, sql: str, *values: str) -> tuple[Any, ...]:
         row = self._db.execute(sql, values).fetchone()
         assert row is not None, "aggregates and rows just written are always there"
-        return row
+        return tuple(row)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
