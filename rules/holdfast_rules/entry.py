@@ -61,6 +61,7 @@ def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
         id=id_ or alert,
         resource=kind,
         expression=expression,
+        program=expression.program,
         for_seconds=for_seconds,
         keep_firing_for_seconds=keep_seconds,
         severity=severity,

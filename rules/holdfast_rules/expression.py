@@ -31,6 +31,8 @@ class Expression(Struct, frozen=True, kw_only=True):
     """The facts it reads, in order of appearance; those of a related resource as `kind.fact`."""
     windows: Mapping[str, float]
     """The history it needs: own fact → seconds."""
+    timed: bool
+    """It asks about history or age, so time alone can change the answer."""
 
     @property
     def constant(self) -> bool:
@@ -56,12 +58,15 @@ def compile_expression(text: str, kind: str) -> Expression:
                     windows[fact.name] = max(window, windows.get(fact.name, 0.0))
             case _:
                 pass
-    try:
-        program = lower(tree)
-    except RecursionError:
-        # The limits of `parse` keep the code shallow; only a caller deep in its own stack can come here.
-        raise AssertionError("compiled from too deep a stack") from None
-    return Expression(source=text, kind=kind, tree=tree, program=program, names=tuple(names), windows=windows)
+    return Expression(
+        source=text,
+        kind=kind,
+        tree=tree,
+        program=lower(tree),
+        names=tuple(names),
+        windows=windows,
+        timed=any(isinstance(node, Remembered) for node in walk(tree)),
+    )
 
 
 def _place(node: Node) -> int:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from holdfast_rules.expression import Expression
 from holdfast_rules.finding import Finding
+from holdfast_rules.lower import Program
 from holdfast_rules.subject import Subject
 from holdfast_rules.template import Template, render, show
 
@@ -14,6 +15,10 @@ Severity = Literal["page", "ticket", "info"]
 """Wake somebody; tomorrow; good to know."""
 Verdict = Literal["", "unknown", "at_risk", "not_durable", "lost"]
 """What a rule does to its resource's verdict while it holds; empty: nothing."""
+
+
+# Members as globals: reading them off the Enum costs more than judging a flat rule.
+_HOLDS, _CLEAR, _UNKNOWN = Finding.HOLDS, Finding.CLEAR, Finding.UNKNOWN
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -40,6 +45,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     """The heading of the runbook entry, as an anchor or a whole URL."""
     file: str = ""
     """The pack it came from."""
+    program: Program
+    """The expression's, one look-up nearer: judging is the collector's hottest path."""
     summary_template: Template = ()
     description_template: Template = ()
 
@@ -58,10 +65,15 @@ class Rule(Struct, frozen=True, kw_only=True):
         """The history the condition needs: fact → seconds."""
         return self.expression.windows
 
+    @property
+    def timed(self) -> bool:
+        """Time alone can change the answer, without any new fact."""
+        return self.expression.timed
+
     def judge(self, subject: Subject, at: float) -> Finding:
         """What the condition says of a resource of the rule's kind now. `at` is by the collector's clock."""
-        answer = self.expression.program(subject.facts.get, subject, at)
-        return Finding.HOLDS if answer else Finding.UNKNOWN if answer is None else Finding.CLEAR
+        answer = self.program(subject.facts.get, subject, at)
+        return _HOLDS if answer else _UNKNOWN if answer is None else _CLEAR
 
     def annotations(self, subject: Subject, runbook_base: str = "") -> dict[str, str]:
         """The sentences of an alert: summary, description, evidence, runbook_url. Empty ones are left out."""

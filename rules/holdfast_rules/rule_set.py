@@ -5,7 +5,10 @@ from typing import Self
 
 from msgspec import Struct
 
+from holdfast_rules.finding import Finding
+from holdfast_rules.lower import ProgramOfAll, lower_all
 from holdfast_rules.rule import Rule
+from holdfast_rules.subject import Subject
 
 
 class RuleSet(Struct, frozen=True, kw_only=True):
@@ -17,6 +20,7 @@ class RuleSet(Struct, frozen=True, kw_only=True):
     by_id: Mapping[str, Rule]
     kinds: Mapping[str, tuple[Rule, ...]]
     windows_of: Mapping[str, Mapping[str, float]]
+    programs: Mapping[str, ProgramOfAll]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Self:
@@ -35,11 +39,22 @@ class RuleSet(Struct, frozen=True, kw_only=True):
             by_id={rule.id: rule for rule in listed},
             kinds={kind: tuple(found) for kind, found in kinds.items()},
             windows_of=windows,
+            programs={
+                kind: lower_all([rule.expression.tree for rule in found]) for kind, found in kinds.items()
+            },
         )
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules that judge resources of `kind`; empty for kinds nobody has rules for."""
         return self.kinds.get(kind, ())
+
+    def judge(self, subject: Subject, at: float) -> tuple[Finding, ...]:
+        """What every rule of the subject's kind says of it, in the order of `of_kind`.
+
+        The same answers as one `Rule.judge` after the other, in under half the time (tests/bench/rules_bench.py).
+        """
+        program = self.programs.get(subject.kind)
+        return () if program is None else program(subject.facts.get, subject, at)
 
     def windows(self, kind: str) -> Mapping[str, float]:
         """The history the rules need of resources of `kind`: fact → seconds."""
