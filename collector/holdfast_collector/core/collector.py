@@ -376,9 +376,8 @@ class Collector:
             effects.append(Refreshed(name))
         warm = at >= self.warm_at
         for name in self._court.nodes_with_alerts():
-            node = self.nodes.get(name)
-            if node is not None:
-                self._merge(self._court.judge_again(node, at, warm=warm), commit, effects)
+            if name in self.nodes:
+                self._merge(self._court.judge_again(self.nodes[name], at, warm=warm), commit, effects)
         self._judge_by_time(at, commit, effects)
         self._judge_self(at, commit, effects)
         if at - self._saved_at >= PENDING_SAVED_SECONDS:

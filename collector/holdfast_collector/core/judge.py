@@ -38,6 +38,7 @@ class Court:
 
     def __init__(self, rules: RuleSet, receivers: Sequence[Receiver], next_episode: int) -> None:
         self.rules = rules
+        self._by_id = {rule.id: rule for rule in rules.rules}
         self.receivers = tuple(receivers)
         self.next_episode = next_episode
         self.alerts: dict[str, Tracked] = {}
@@ -77,7 +78,7 @@ class Court:
             tracked = self.alerts.get(alert_key)
             if tracked is None or (tracked.alert.kind, tracked.alert.resource) in but:
                 continue
-            rule = self.rules.by_id.get(tracked.alert.rule_id)
+            rule = self._by_id.get(tracked.alert.rule_id)
             if rule is not None:
                 subject = ResourceSubject(node, (tracked.alert.kind, tracked.alert.resource))
                 self._judge_one(node, subject, rule, at, warm, commit, effects)
@@ -112,14 +113,18 @@ class Court:
         if finding is Finding.CLEAR and not warm:
             # Until a full grace period has passed nothing resolves: what clears it may be an old report.
             finding = Finding.UNKNOWN
+        alert = tracked.alert if tracked else None
+        told = alert.annotations if alert is not None and alert.state is AlertState.FIRING else None
         step = advance(
             rule,
-            tracked.alert if tracked else None,
-            subject,
+            alert,
+            (node.name, subject.kind, subject.name),
             finding,
             at,
             gap_seconds_max=max(GAP_SECONDS_MIN, node.grace_seconds),
-            episode=self.next_episode,
+            episode_next=self.next_episode,
+            # What people were told stays as it was told: an alert does not change its words at every message.
+            annotations=rule.annotations(subject) if told is None else told,
         )
         self._apply(node, rule, tracked, step.alert, step.transition, at, commit, effects)
 
@@ -233,7 +238,8 @@ class Court:
     def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
         """Put another rule set in force. Alerts of rules that are no more end, once."""
         self.rules = rules
-        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in rules.by_id]
+        self._by_id = {rule.id: rule for rule in rules.rules}
+        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self._by_id]
         return self._end(orphans, at)
 
     def forget(self, node: str, at: float) -> tuple[Commit, list[Effect]]:

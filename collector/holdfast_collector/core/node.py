@@ -212,7 +212,7 @@ class ResourceSubject:
         """The samples of a fact, oldest first; empty when none were kept."""
         series = self._node.histories.get((self.kind, self.name, name))
         if series is not None:
-            return series.points
+            return series
         count = self.facts.get(name)
         if count is not None and name in _EVENTLESS[self.kind]:
             return ((self._node.known_since, float(count)),)

@@ -1,0 +1,292 @@
+"""From findings to notices: liveness, staleness, warm-up, inhibition, and what a restart must not change."""
+
+import msgspec
+
+from holdfast_collector.core.event import Acknowledged, Delivered, NodeForgotten, RulesReplaced
+from holdfast_collector.core.record import State
+from holdfast_rules import load
+from holdfast_wire import SectionStatus
+from holdfast_wire.message import DeathReason
+from tests.collector.fleet import RULES, T0, WARM, Agent, Desk, commit_of, section, transitions
+
+UP = section({"a.service": {"up": True}})
+DOWN = section({"a.service": {"up": False}})
+
+
+def notices(commit_effects: list[object]) -> list[tuple[str, str]]:
+    """(status, receiver) of what a commit puts into the outbox, the watchdog aside."""
+    return [
+        (notice.status, notice.receiver)
+        for notice in commit_of(commit_effects).notices  # type: ignore[arg-type]  # a list is invariant; it is only read
+        if notice.alert.alertname != "Watchdog"
+    ]
+
+
+def test_state_alert_and_outbox_are_one_commit() -> None:
+    """With two, power may go between them, and an alert fires that nobody hears of."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+
+    commit = commit_of(desk.feed(agent.report(DOWN)))
+
+    assert [tracked.notified for tracked in commit.alerts.values() if tracked] == [True]
+    assert [notice.receiver for notice in commit.notices] == ["hook", "pager"]
+
+
+def test_a_receiver_gets_only_the_severities_it_takes() -> None:
+    """Nobody is woken by a ticket."""
+    desk, agent = Desk(), Agent()
+
+    assert notices(list(desk.feed(agent.event()))) == [("firing", "hook")]
+
+
+def test_a_node_is_silent_after_three_intervals_and_the_rules_for() -> None:
+    """30 s without a report, then 20 s of watching that."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+
+    found = [
+        second for second in range(80) if transitions(desk.tick(WARM + second)) == [("NodeSilent", "fired")]
+    ]
+
+    assert found == [50]
+
+
+def test_a_will_makes_it_known_at_once() -> None:
+    """The broker noticed; nobody needs to wait for the silence."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+
+    assert transitions(desk.feed(agent.death())) == [("NodeSilent", "pending")]
+
+
+def test_an_agent_that_said_goodbye_is_not_silent() -> None:
+    """A planned stop is no page."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    desk.feed(agent.death(DeathReason.STOPPED))
+
+    for second in range(200):
+        desk.tick(WARM + second)
+
+    assert desk.firing() == set()
+
+
+def test_stale_evidence_neither_resolves_nor_raises() -> None:
+    """No data is never health, and never a fault either."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+
+    for second in range(600):
+        desk.tick(WARM + second)
+
+    assert ("ServiceDown", "a.service") in desk.firing()
+    assert ("service", "a.service") not in desk.collector.nodes["n1"].resources
+
+
+def test_a_probe_that_fails_leaves_its_alerts_standing() -> None:
+    """It lists nothing because it sees nothing, not because nothing is there."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+
+    desk.feed(agent.report(section({}, status=SectionStatus.ERROR)), at=WARM + 1)
+
+    assert desk.firing() == {("ServiceDown", "a.service")}
+
+
+def test_what_a_complete_section_no_longer_lists_is_gone() -> None:
+    """A unit that was removed cannot be down."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+
+    effects = desk.feed(agent.report(section({})), at=WARM + 1)
+
+    assert transitions(effects) == [("ServiceDown", "resolved")]
+    assert notices(list(effects)) == [("resolved", "hook"), ("resolved", "pager")]
+
+
+def test_nothing_resolves_and_nobody_is_silent_while_the_collector_warms_up() -> None:
+    """It has not watched long enough to know."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN), at=T0)
+
+    desk.feed(agent.report(UP), at=T0 + 1)
+    early = desk.firing()
+    desk.feed(agent.report(held=(UP,)), at=T0 + 40)
+
+    assert (early, desk.firing()) == ({("ServiceDown", "a.service")}, set())
+
+
+def restarted(desk: Desk, at: float) -> Desk:
+    """A new process with what the old one had committed, which in these tests is everything."""
+    collector = desk.collector
+    return Desk(
+        state=State(
+            nodes=[node.record for node in collector.nodes.values()],
+            alerts=list(collector.alerts.values()),
+            notices=list(collector.outbox.values()),
+            next_episode=100,
+        ),
+        started_at=at,
+    )
+
+
+def test_a_node_that_died_while_the_collector_was_down_is_called_silent() -> None:
+    """Sensu loses these for ever: its keepalives begin with the first message after the restart."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    after = restarted(desk, WARM + 100)
+
+    found = [
+        second
+        for second in range(120)
+        if ("NodeSilent", "fired") in transitions(after.tick(WARM + 100 + second))
+    ]
+
+    assert found == [50]
+
+
+def test_a_restart_tells_nobody_anything_twice() -> None:
+    """The alert comes back as it was: same key, already notified."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+    keys = set(desk.collector.alerts)
+    after = restarted(desk, WARM + 5)
+
+    effects = after.feed(agent.report(DOWN), at=WARM + 6)
+
+    assert (transitions(effects), notices(list(effects)), set(after.collector.alerts)) == ([], [], keys)
+
+
+def test_a_restart_loses_no_pending_time() -> None:
+    """20 s seen before it and 12 s after it make the 30 s that the rule wants."""
+    slow = section({"a.service": {"restart_looping": True}})
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(slow))
+    for second in range(21):
+        desk.tick(WARM + second)
+    after = restarted(desk, WARM + 21)
+
+    fired = [
+        second
+        for second in range(21, 40)
+        if ("ServiceSlow", "fired")
+        in transitions([*after.feed(agent.report(slow), at=WARM + second), *after.tick(WARM + second)])
+    ]
+
+    assert fired == [30]
+
+
+def test_unobserved_time_does_not_count() -> None:
+    """The condition held when last seen, and holds again; in between nobody looked."""
+    slow = section({"a.service": {"restart_looping": True}})
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(slow))
+
+    desk.feed(agent.report(slow), at=WARM + 3_600)
+
+    assert desk.firing() == set()
+
+
+def test_an_event_fires_by_the_very_first_count_and_resolves_when_its_window_has_passed() -> None:
+    """`delta` needs the value from before the first event."""
+    desk, agent = Desk(), Agent()
+    first = transitions(desk.feed(agent.event()))
+
+    later = [transitions(desk.tick(WARM + second)) for second in range(0, 660, 1)]
+
+    assert first == [("ServiceCrashed", "fired")]
+    resolved = [second for second, found in enumerate(later) if ("ServiceCrashed", "resolved") in found]
+    assert resolved == [600] or resolved == [601]
+
+
+def test_an_alert_explained_by_another_is_kept_quiet_until_that_one_leaves() -> None:
+    """One page for a dead machine; what is still wrong after its return is told then."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    for second in range(60):
+        desk.tick(WARM + second)
+    assert desk.firing() == {("NodeSilent", "n1")}
+    node = desk.collector.nodes["n1"]
+
+    # Both at once: the report that ends the silence also shows the service down, and is judged node by node.
+    node.reporting = False
+    quiet = desk.feed(agent.event(resource="b.service"), at=WARM + 60)
+    back = desk.feed(agent.report(DOWN), at=WARM + 61)
+    told = [
+        *notices(list(back)),
+        *(row for second in range(3) for row in notices(list(desk.tick(WARM + 62 + second)))),
+    ]
+
+    assert ("firing", "hook") in notices(list(quiet))
+    assert told.count(("firing", "pager")) == 1
+
+
+def test_a_delivered_notice_leaves_the_outbox_in_a_commit() -> None:
+    """Otherwise a restart would send it again."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+    notice_id = next(iter(desk.collector.outbox))
+
+    effects = desk.collector.handle(Delivered(WARM, notice_id))
+
+    assert (commit_of(effects).taken, notice_id in desk.collector.outbox) == ([notice_id], False)
+
+
+def test_alerts_of_a_rule_that_is_no_more_end_once() -> None:
+    """Nobody could ever clear them."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+    fewer = load({"fewer.yaml": RULES.replace("ServiceDown", "Other").replace("S-01", "S-99")})
+
+    effects = desk.collector.handle(RulesReplaced(WARM + 1, fewer))
+
+    assert transitions(effects) == [("ServiceDown", "resolved")]
+
+
+def test_a_forgotten_nodes_alerts_end_and_their_receivers_hear_of_it() -> None:
+    """A machine taken out of service pages nobody."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+
+    effects = desk.collector.handle(NodeForgotten(WARM + 1, "n1"))
+
+    assert (commit_of(effects).nodes, notices(list(effects))) == (
+        {"n1": None},
+        [("resolved", "hook"), ("resolved", "pager")],
+    )
+    assert desk.collector.nodes == {}
+
+
+def test_an_operators_word_ends_what_nobody_can_observe_any_more() -> None:
+    """A node that will never report again must not keep its alerts for ever."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+    for second in range(100):
+        desk.tick(WARM + second)
+    key = next(key for key, row in desk.collector.alerts.items() if row.alert.alertname == "ServiceDown")
+
+    effects = desk.collector.handle(Acknowledged(WARM + 100, key, "machine was scrapped"))
+
+    assert transitions(effects) == [("ServiceDown", "resolved")]
+
+
+def test_the_watchdog_always_fires() -> None:
+    """The path from rules to receiver proves itself."""
+    desk = Desk()
+
+    commit = commit_of(desk.tick(T0 + 1))
+
+    assert [(row.alert.alertname, row.alert.node) for row in commit.alerts.values() if row] == [
+        ("Watchdog", "")
+    ]
+
+
+def test_age_of_evidence_is_the_collectors_receive_time_less_the_agents_own_delay() -> None:
+    """A section observed 8 s before it was sent is 8 s old on arrival, whatever the VM's wall clock says."""
+    desk, agent = Desk(), Agent()
+    old = msgspec.structs.replace(UP, mono=100.0, observed_at=0.0)
+
+    desk.feed(agent.report(old, mono=108.0))
+
+    assert desk.collector.nodes["n1"].sections["services"].observed_at == WARM - 8
