@@ -1,0 +1,207 @@
+"""The kernel log probe: nothing lost, nothing repeated without need, blindness said."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast_agent.probe import Denied, Happening, ProbeContext, Unsupported
+from holdfast_agent.probes.kernel_log_linux import KernelLog
+from holdfast_agent.probes.kmsg import KmsgRecord
+from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_kmsg
+from tests import needs
+from tests.agent.probes.watching import watching
+from tests.rigs.failing_disk import FailingDisk
+from tests.rigs.loop_disk import LoopDisk
+
+
+class Log:
+    """A stand-in for an open /dev/kmsg: a datagram socket gives one record per read, too."""
+
+    def __init__(self) -> None:
+        self._writing, self._reading = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reading.setblocking(False)
+        self.descriptor = self._reading.fileno()
+
+    def say(self, seq: int, text: str, *, priority: int = 3) -> None:
+        self._writing.send(f"{priority},{seq},{seq * 1000},-;{text}\n".encode())
+
+    def close(self) -> None:
+        self._writing.close()
+        self._reading.close()
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log()
+    yield log
+    log.close()
+
+
+def seqs(reader: KmsgReader) -> list[int | KmsgGap]:
+    return [found.seq if isinstance(found, KmsgRecord) else found for found in reader.read_available()]
+
+
+def test_a_reader_passes_over_what_is_reported_already(log: Log) -> None:
+    for seq in range(5):
+        log.say(seq, "text")
+
+    assert seqs(KmsgReader(log.descriptor, after=2)) == [3, 4]
+
+
+def test_a_hole_behind_the_cursor_is_told_before_what_follows_it(log: Log) -> None:
+    log.say(10, "text")
+    log.say(11, "text")
+    log.say(14, "text")
+
+    assert seqs(KmsgReader(log.descriptor, after=7)) == [KmsgGap(2, 10), 10, 11, KmsgGap(2, 14), 14]
+
+
+def test_the_first_reader_of_a_running_machine_misses_nothing_it_ever_had(log: Log) -> None:
+    log.say(900, "text")
+
+    assert seqs(KmsgReader(log.descriptor, after=None)) == [900]
+
+
+def test_a_reader_goes_on_where_it_stopped(log: Log) -> None:
+    reader = KmsgReader(log.descriptor, after=-1)
+    log.say(0, "text")
+    first = seqs(reader)
+    log.say(1, "text")
+
+    assert (first, seqs(reader), reader.newest) == ([0], [1], 1)
+
+
+def test_without_the_device_the_probe_is_unsupported(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="container"):
+        KernelLog(ProbeContext(node="n", rootfs=tmp_path)).read()
+
+
+def test_without_the_right_to_read_it_the_probe_names_the_cure(tmp_path: Path) -> None:
+    needs.condition(os.geteuid() != 0, "root may read everything")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "kmsg").touch(mode=0o000)
+
+    with pytest.raises(Denied, match="CAP_SYSLOG"):
+        KernelLog(ProbeContext(node="n", rootfs=tmp_path)).check()
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def kernel_log(context: ProbeContext | None = None) -> KernelLog:
+    """A probe that has read this machine's log up to now, or that goes on where another stopped."""
+    if context is None:
+        context = ProbeContext(node="this", boot_id=boot_id())
+        descriptor = open_kmsg(Path("/dev/kmsg"))
+        reader = KmsgReader(descriptor, after=None)
+        list(reader.read_available())
+        os.close(descriptor)
+        note = f'{{"boot_id":"{context.boot_id}","seq":{reader.newest}}}'
+        context.cursors.store("position", note.encode())
+    return KernelLog(context)
+
+
+@pytest.mark.system
+async def test_a_failing_disk_is_reported_as_data_loss(tmp_path: Path) -> None:
+    """fsync says EIO to the program once; ext4 counts nothing (errors_count stays 0); the log is all there is."""
+    with FailingDisk(tmp_path, "ext4") as disk:
+        async with watching(kernel_log()) as watched:
+            with (disk.mountpoint / "file").open("wb") as file:
+                file.write(bytes(1 << 16))
+                file.flush()
+                disk.fail()
+                with pytest.raises(OSError, match="Input/output"):
+                    os.fsync(file.fileno())
+
+            loss = await watched.seen(disk.name, "kernel_data_loss")
+            failed = await watched.seen(disk.name, "kernel_io_error")
+
+    assert (loss.resource_kind, failed.resource_kind) == ("device", "device")
+    assert "error" in failed.summary
+
+
+@pytest.mark.system
+async def test_a_storm_of_lost_pages_becomes_a_few_events(tmp_path: Path) -> None:
+    with FailingDisk(tmp_path, "ext4") as disk:
+        async with watching(kernel_log()) as watched:
+            for number in range(8):
+                with (disk.mountpoint / f"file-{number}").open("wb") as file:
+                    file.write(bytes(1 << 18))
+                    file.flush()
+                    disk.fail()
+                    with pytest.raises(OSError, match="Input/output"):
+                        os.fsync(file.fileno())
+                    disk.work()
+            await watched.seen(disk.name, "kernel_data_loss")
+
+    assert len(watched.of(disk.name, "kernel_data_loss")) <= 10
+
+
+@pytest.mark.system
+async def test_ext4_in_emergency_is_reported_as_damage_and_loss(tmp_path: Path) -> None:
+    with LoopDisk(tmp_path, "ext4", mount_options="errors=remount-ro") as disk:
+        async with watching(kernel_log()) as watched:
+            disk.trigger_ext4_error()
+
+            damage = await watched.seen(disk.name, "kernel_filesystem_error")
+            loss = await watched.seen(disk.name, "kernel_data_loss")
+
+    assert damage.summary.startswith(f"EXT4-fs error (device {disk.name}): ")
+    assert loss.fields["boot_id"] == boot_id()
+
+
+@pytest.mark.system
+async def test_a_shut_down_xfs_is_reported_as_loss(tmp_path: Path) -> None:
+    with LoopDisk(tmp_path, "xfs") as disk:
+        async with watching(kernel_log()) as watched:
+            disk.shut_down()
+
+            loss = await watched.seen(disk.name, "kernel_data_loss")
+
+    assert loss.fields["pattern"] == "xfs_shutdown_requested"
+
+
+@pytest.mark.system
+async def test_a_second_run_reports_only_what_is_new(tmp_path: Path) -> None:
+    """Killed and started again, the agent goes on behind the last event that was made durable."""
+    with LoopDisk(tmp_path, "ext4") as disk:
+        probe = kernel_log()
+        disk.trigger_ext4_error()
+        async with watching(probe) as first:
+            await first.seen(disk.name, "kernel_filesystem_error")
+        disk.trigger_ext4_error()
+        async with watching(kernel_log(probe.context)) as second:
+            await second.seen(disk.name, "kernel_filesystem_error")
+
+    reported = [h.fields["kernel_seq"] for h in first.of(disk.name) + second.of(disk.name)]
+    assert len(reported) == len(set(reported)) == 2
+
+
+@pytest.mark.system
+async def test_an_event_that_did_not_become_durable_is_reported_again(tmp_path: Path) -> None:
+    """The cursor moves after `emit` has returned, so a crash within it costs nothing."""
+    with LoopDisk(tmp_path, "ext4") as disk:
+        probe = kernel_log()
+
+        async def crash(happening: Happening) -> None:
+            if happening.resource == disk.name:
+                raise ConnectionAbortedError
+
+        disk.trigger_ext4_error()
+        with pytest.raises(ConnectionAbortedError):
+            await probe.watch(crash, lambda: None)
+        async with watching(kernel_log(probe.context)) as second:
+            assert await second.seen(disk.name, "kernel_filesystem_error")
+
+
+@pytest.mark.system
+def test_the_log_of_this_machine_can_be_read() -> None:
+    needs.root()
+
+    observation = kernel_log().interpret(kernel_log().read())
+
+    assert (observation.status, observation.resources, observation.missing) == ("ok", [], {})

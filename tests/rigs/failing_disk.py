@@ -1,0 +1,117 @@
+"""A disk that fails on demand: nbdkit with its error filter, nbdfuse, a loop device, a filesystem.
+
+    with FailingDisk(tmp_path, "ext4") as disk:
+        disk.fail()        # every read, write and flush gives EIO
+        ...
+        disk.work()        # and no longer
+
+No device-mapper and no VM, so it runs wherever root may mount FUSE. Packages: nbdkit, libnbd-bin, fuse3.
+"""
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests import needs
+from tests.rigs.loop_disk import attach, available, detach, make_filesystem, run
+from tests.waiting import wait_for
+
+
+class NbdFuse:
+    """An image served by nbdkit and shown by nbdfuse as the file `<folder>/nbd/disk`. FUSE blocks when it is stopped."""
+
+    def __init__(self, folder: Path, image: Path, *, filters: tuple[str, ...] = ()) -> None:
+        needs.root()
+        self._nbdkit_program = needs.tool("nbdkit", package="nbdkit")
+        self._nbdfuse_program = needs.tool("nbdfuse", package="libnbd-bin")
+        needs.tool("fusermount3", package="fuse3")
+        needs.condition(Path("/dev/fuse").exists(), "needs FUSE (/dev/fuse)")
+        self.mountpoint = folder / "nbd"
+        self.file = self.mountpoint / "disk"
+        self._socket = folder / "nbd.sock"
+        self._log = folder / "nbd.log"
+        self._image = image
+        self._filters = filters
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self.mountpoint.mkdir(parents=True, exist_ok=True)
+        names = [argument for argument in self._filters if argument.startswith("--filter=")]
+        parameters = [argument for argument in self._filters if not argument.startswith("--filter=")]
+        self._start(
+            self._nbdkit_program,
+            "--foreground",
+            "--unix",
+            str(self._socket),
+            *names,
+            "file",
+            str(self._image),
+            *parameters,
+        )
+        wait_for(self._socket.exists, what="nbdkit to listen")
+        self._start(self._nbdfuse_program, str(self.file), f"nbd+unix:///?socket={self._socket}")
+        wait_for(lambda: self.file.exists() and self.file.stat().st_size > 0, what=self._log.read_text)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        run("fusermount3", "-u", "-z", str(self.file), check=False)
+        run("fusermount3", "-u", "-z", str(self.mountpoint), check=False)
+        for server in reversed(self._servers):
+            server.kill()
+            server.wait()
+
+    @property
+    def fuse_pid(self) -> int:
+        """The process that answers for the mount; stopped (SIGSTOP), the mount hangs."""
+        return self._servers[-1].pid
+
+    def _start(self, *command: str) -> None:
+        with self._log.open("ab") as log:
+            self._servers.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+
+class FailingDisk:
+    """A mounted filesystem whose disk can be made to fail."""
+
+    def __init__(self, folder: Path, filesystem: str, *, mount_options: str = "defaults") -> None:
+        available(filesystem)
+        self.filesystem = filesystem
+        self.mountpoint = folder / "failing.mnt"
+        self.device = ""
+        self._mount_options = mount_options
+        self._image = folder / "failing.img"
+        self._switch = folder / "fail"
+        filters = ("--filter=error", "error=EIO", "error-rate=100%", f"error-file={self._switch}")
+        self._served = NbdFuse(folder, self._image, filters=filters)
+
+    @property
+    def name(self) -> str:
+        """The kernel's name of the device, e.g. loop3."""
+        return self.device.rpartition("/")[2]
+
+    def __enter__(self) -> Self:
+        self.mountpoint.mkdir(parents=True, exist_ok=True)
+        make_filesystem(self._image, self.filesystem)
+        self._served.__enter__()
+        self.device = attach(self._served.file)
+        run("mount", "-o", self._mount_options, self.device, str(self.mountpoint))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.work()
+        run("umount", "--lazy", str(self.mountpoint), check=False)
+        detach(self.device)
+        self._served.__exit__(kind, error, trace)
+
+    def fail(self) -> None:
+        """From now on every read, write and flush gives EIO."""
+        self._switch.touch()
+
+    def work(self) -> None:
+        """From now on the disk works again."""
+        self._switch.unlink(missing_ok=True)

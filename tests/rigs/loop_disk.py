@@ -1,0 +1,151 @@
+"""Real disks for tests: a file behind a loop device, with a real filesystem of this kernel.
+
+    with LoopDisk(tmp_path, "ext4", mount_options="errors=remount-ro") as disk:
+        disk.trigger_ext4_error()
+        ...
+
+Needs root, losetup (util-linux) and the filesystem's mkfs; see `available`.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests import needs
+
+MKFS_PACKAGE = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
+# The smallest that mkfs takes: xfsprogs 6 wants 300 MB, btrfs-progs 109 MB. The files are sparse.
+_SIZE_BYTES = {"ext4": 64 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
+
+
+def available(filesystem: str) -> None:
+    """Skip unless this machine can make and mount such a disk."""
+    needs.root()
+    needs.tool("losetup", package="mount")
+    needs.tool(f"mkfs.{filesystem}", package=MKFS_PACKAGE[filesystem])
+    needs.condition(Path("/dev/loop-control").exists(), "needs loop devices (/dev/loop-control)")
+    needs.condition(
+        f"\t{filesystem}\n" in Path("/proc/filesystems").read_text() or os.access("/sbin/modprobe", os.X_OK),
+        f"needs a kernel with {filesystem}",
+    )
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Run a command to its end and return what it printed; its complaints are in the error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def make_filesystem(
+    image: Path, filesystem: str, *, mkfs: tuple[str, ...] = (), size_bytes: int | None = None
+) -> None:
+    """A fresh sparse image with an empty filesystem in it."""
+    with image.open("wb") as file:
+        file.truncate(size_bytes or _SIZE_BYTES[filesystem])
+    run(f"mkfs.{filesystem}", "-q", *mkfs, str(image))
+
+
+def attach(file: Path) -> str:
+    """Put a loop device before the file; returns its path, e.g. /dev/loop3."""
+    return run("losetup", "--find", "--show", str(file)).strip()
+
+
+def detach(device: str) -> None:
+    run("losetup", "--detach", device, check=False)
+
+
+class LoopDisk:
+    """A filesystem on a loop device, mounted at `mountpoint` until the block ends."""
+
+    def __init__(
+        self,
+        folder: Path,
+        filesystem: str,
+        *,
+        mount_options: str = "defaults",
+        mkfs: tuple[str, ...] = (),
+        size_bytes: int | None = None,
+    ) -> None:
+        available(filesystem)
+        self.filesystem = filesystem
+        self.mount_options = mount_options
+        self.image = folder / f"{filesystem}.img"
+        self.mountpoint = folder / f"{filesystem}.mnt"
+        self.device = ""
+        """The device's path, e.g. /dev/loop3."""
+        self._mkfs = mkfs
+        self._size_bytes = size_bytes
+
+    @property
+    def name(self) -> str:
+        """The kernel's name of the device, e.g. loop3."""
+        return self.device.rpartition("/")[2]
+
+    def __enter__(self) -> Self:
+        self.mountpoint.mkdir(parents=True, exist_ok=True)
+        make_filesystem(self.image, self.filesystem, mkfs=self._mkfs, size_bytes=self._size_bytes)
+        self.device = attach(self.image)
+        try:
+            self.mount()
+        except BaseException:
+            detach(self.device)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.unmount(check=False)
+        detach(self.device)
+        self.image.unlink(missing_ok=True)
+
+    def mount(self) -> None:
+        run("mount", "-t", self.filesystem, "-o", self.mount_options, self.device, str(self.mountpoint))
+
+    def unmount(self, *, check: bool = True) -> None:
+        run("umount", str(self.mountpoint), check=check)
+
+    def remount(self, options: str) -> None:
+        run("mount", "-o", f"remount,{options}", str(self.mountpoint))
+
+    def trigger_ext4_error(self) -> None:
+        """Make ext4 find an error, as damage on disk would; with errors=remount-ro it refuses writes from then on."""
+        Path(f"/sys/fs/ext4/{self.name}/trigger_fs_error").write_text("holdfast test")
+
+    def shut_down(self) -> None:
+        """Make the filesystem drop everything and fail from now on (XFS_IOC_GOINGDOWN; ext4 has it too)."""
+        xfs_io = needs.tool("xfs_io", package="xfsprogs")
+        run(xfs_io, "-x", "-c", "shutdown", str(self.mountpoint))
+
+    def repair(self) -> None:
+        """What an operator does: unmount, check, mount."""
+        self.unmount()
+        if self.filesystem == "ext4":
+            # e2fsck exits with 1 when it has corrected something.
+            subprocess.run(["e2fsck", "-fy", self.device], capture_output=True, check=False)
+        self.mount()
+
+    def fill(self) -> None:
+        """Write until an ordinary user could write no more."""
+        with (self.mountpoint / "filler").open("wb", buffering=0) as filler:
+            block = bytes(1 << 16)
+            while os.statvfs(self.mountpoint).f_bavail > 0:
+                try:
+                    filler.write(block)
+                except OSError:
+                    break
+            os.fsync(filler.fileno())
+
+    def use_all_inodes(self) -> None:
+        """Make empty files until there is no inode for another."""
+        made = 0
+        while True:
+            try:
+                (self.mountpoint / f"empty-{made}").touch()
+            except OSError:
+                return
+            made += 1
