@@ -8,8 +8,6 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from holdfast_wire.message import Value
-
 
 class ResourceKind(StrEnum):
     """What has facts. `probe` and `collector` are holdfast watching itself."""
@@ -30,6 +28,19 @@ class FactType(StrEnum):
     FLOAT = "float"
     STR = "str"
 
+    @property
+    def python_types(self) -> frozenset[type]:
+        """The exact types of values that state such a fact."""
+        match self:
+            case FactType.BOOL:
+                return frozenset({bool})
+            case FactType.INT:
+                return frozenset({int})
+            case FactType.FLOAT:
+                return frozenset({float, int})
+            case FactType.STR:
+                return frozenset({str})
+
 
 class Origin(StrEnum):
     """Who states a fact."""
@@ -48,7 +59,7 @@ class Fact(Struct, frozen=True, kw_only=True):
     """`seconds`, `bytes`, `ratio`, … as in the name's last part; empty for bool, text and plain counts."""
     help: str
     values: tuple[str, ...] = ()
-    """The closed set of a text fact, where there is one."""
+    """The closed set of a text fact, where there is one. Others pass the codec: a newer agent may know more."""
     metric: str = ""
     """The Prometheus family that carries the fact. Empty: not exported."""
     label: bool = False
@@ -56,18 +67,6 @@ class Fact(Struct, frozen=True, kw_only=True):
     counter: bool = False
     """Only ever grows, but for restarts of what it counts."""
     origin: Origin = Origin.AGENT
-
-    def accepts(self, value: Value) -> bool:
-        """Whether `value` is of the declared type. Values outside a closed set pass: a newer agent may know more."""
-        match self.type:
-            case FactType.BOOL:
-                return type(value) is bool
-            case FactType.INT:
-                return type(value) is int
-            case FactType.FLOAT:
-                return type(value) is float or type(value) is int
-            case FactType.STR:
-                return type(value) is str
 
 
 class EventType(Struct, frozen=True, kw_only=True):

@@ -76,6 +76,8 @@ SEEN_SECONDS = 86_400.0
 """How long the identity of a durable message outlives the agent's promise not to send it again: a broker restored
 from an old copy, or a machine rolled back with its memory, comes with such messages."""
 WARM_UP_SECONDS_MIN = 30.0
+WARM_UP_SECONDS_MAX = 600.0
+"""One node that reports once a day must not keep the whole fleet's alerts from resolving."""
 RESEND_AGAIN_SECONDS = 5.0
 """A section that was asked for is asked for again when it has not come after this long."""
 SWEEP_SECONDS = 30.0
@@ -98,10 +100,12 @@ class Collector:
         self.nodes: dict[str, Node] = {}
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
+        self._grace_seconds_max = 0.0
         self._seen: dict[tuple[str, str], dict[tuple[int, int], dict[str, float]]] = {}
         self._deadlines: list[tuple[float, str, str]] = []
         """(when, node, probe): a section goes stale, or with an empty probe the node falls silent."""
-        self._armed: set[tuple[str, str]] = set()
+        self._armed: dict[str, set[str]] = {}
+        """Node → probes that have an entry among the deadlines; the empty one stands for the node itself."""
         self._kept: set[str] = set()
         """Nodes whose record is on disk."""
         self._sweep: list[str] = []
@@ -132,8 +136,7 @@ class Collector:
     @property
     def warm_at(self) -> float:
         """When the collector has watched long enough to call anybody silent or anything resolved."""
-        grace = max((node.grace_seconds for node in self.nodes.values()), default=0.0)
-        return self.started_at + max(WARM_UP_SECONDS_MIN, min(grace, 600.0))
+        return self.started_at + max(WARM_UP_SECONDS_MIN, min(self._grace_seconds_max, WARM_UP_SECONDS_MAX))
 
     def health(self, at: float) -> dict[str, Value]:
         """The facts of the collector itself, by the names of `holdfast_wire.fact`."""
@@ -346,8 +349,8 @@ class Collector:
     ) -> None:
         """Judge what changed, and whatever else on the node has an alert: its evidence may just have been renewed."""
         warm = at >= self.warm_at
-        self._merge(self._court.judge(node, changed, at, warm=warm), commit, effects)
-        self._merge(self._court.judge_again(node, at, warm=warm, but=changed), commit, effects)
+        self._court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
+        self._court.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=changed)
 
     def _keep(self, node: Node, commit: Commit) -> None:
         node.record = structs.replace(node.record, last_report_at=node.last_report_at)
@@ -358,9 +361,11 @@ class Collector:
 
     def _arm(self, node: Node) -> None:
         """Have time look after the node's liveness and each section's freshness. Entries renew themselves."""
-        for probe in ("", *node.sections):
-            if (node.name, probe) not in self._armed:
-                self._armed.add((node.name, probe))
+        self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
+        armed = self._armed.setdefault(node.name, set())
+        if "" not in armed or not node.sections.keys() <= armed:
+            for probe in {"", *node.sections} - armed:
+                armed.add(probe)
                 heapq.heappush(self._deadlines, (self._deadline(node, probe), node.name, probe))
 
     def _deadline(self, node: Node, probe: str) -> float:
@@ -377,7 +382,7 @@ class Collector:
         warm = at >= self.warm_at
         for name in self._court.nodes_with_alerts():
             if name in self.nodes:
-                self._merge(self._court.judge_again(self.nodes[name], at, warm=warm), commit, effects)
+                self._court.judge_again(self.nodes[name], at, warm=warm, commit=commit, effects=effects)
         self._judge_by_time(at, commit, effects)
         self._judge_self(at, commit, effects)
         if at - self._saved_at >= PENDING_SAVED_SECONDS:
@@ -393,13 +398,13 @@ class Collector:
             _, name, probe = heapq.heappop(self._deadlines)
             node = self.nodes.get(name)
             if node is None or (probe and probe not in node.sections):
-                self._armed.discard((name, probe))
+                self._armed.get(name, set()).discard(probe)
                 continue
             due = self._deadline(node, probe)
             if due > at:
                 heapq.heappush(self._deadlines, (due, name, probe))
                 continue
-            self._armed.discard((name, probe))
+            self._armed[name].discard(probe)
             if probe:
                 held = node.sections[probe]
                 held.stale = True
@@ -421,8 +426,7 @@ class Collector:
         for name in self._sweep[-self._slice :]:
             node = self.nodes.get(name)
             if node is not None:
-                outcome = self._court.judge(node, list(node.resources), at, warm=warm, timed_only=True)
-                self._merge(outcome, commit, effects)
+                self._court.judge_by_time(node, at, warm=warm, commit=commit, effects=effects)
         del self._sweep[-self._slice :]
 
     def _judge_self(self, at: float, commit: Commit, effects: list[Effect]) -> None:
@@ -431,7 +435,7 @@ class Collector:
         self._own.observed[key] = at
         self._own.sample([key], self.rules, at)
         warm = at >= self.warm_at
-        self._merge(self._court.judge(self._own, [key], at, warm=warm), commit, effects)
+        self._court.judge(self._own, [key], at, warm=warm, commit=commit, effects=effects)
 
     def _prune(self, at: float, commit: Commit) -> None:
         """Forget identities that the agent has promised not to use again and that are older than any broker's copy."""
@@ -490,6 +494,7 @@ class Collector:
             return
         self._merge(self._court.forget(event.node, event.at), commit, effects)
         self._kept.discard(event.node)
+        self._armed.pop(event.node, None)
         for place in [place for place in self._seen if place[0] == event.node]:
             del self._seen[place]
         commit.nodes[event.node] = None

@@ -95,28 +95,39 @@ def _at_boot(record: NodeRecord, boot_id: str) -> tuple[str, ...]:
     return (*(boot for boot in record.boots if boot != boot_id), boot_id)[-BOOTS_MAX:]
 
 
-def _now(node: Node, message: UpMessage, at: float, noted: list[tuple[str, str]]) -> None:
-    """Make `message` the newest of its node. A new boot voids what was known of the one before."""
+def _newest(
+    node: Node,
+    message: Birth | Report,
+    at: float,
+    noted: list[tuple[str, str]],
+    connection: int,
+    floor: Position,
+) -> None:
+    """Make `message` the newest of its node."""
     record = node.record
+    boots = record.boots
     if message.boot_id != record.boot_id:
         noted.append(("node booted", f"boot {message.boot_id}"))
-    went_back = message.position < record.position
-    if went_back:
+        boots = (*(boot for boot in boots if boot != message.boot_id), message.boot_id)[-BOOTS_MAX:]
+    if message.position < record.position:
         detail = f"from {record.position.epoch}.{record.position.seq} to {message.epoch}.{message.seq}"
         noted.append(("node position went back", detail))
+    elif floor < record.floor:
+        floor = record.floor
+    session_since = record.session_since
     if record.session != "connected":
         noted.append(("node connected", f"it was {record.session}"))
+        session_since = at
     node.record = structs.replace(
         record,
-        install_id=message.install_id,
         boot_id=message.boot_id,
-        boots=_at_boot(record, message.boot_id),
+        boots=boots,
         position=message.position,
-        # The connections of an epoch count from one, so a new epoch's first will must not look outdated.
-        connection=record.connection if message.epoch == record.position.epoch else 0,
-        floor=Position(0, 0) if went_back else record.floor,
+        connection=connection,
+        floor=floor,
+        interval_seconds=message.interval_seconds,
         session="connected",
-        session_since=record.session_since if record.session == "connected" else at,
+        session_since=session_since,
     )
 
 
@@ -132,27 +143,25 @@ def fold_birth(node: Node, birth: Birth, at: float) -> Folded:
         for probe in list(node.sections):
             touched |= node.drop(probe)
     if birth.position > record.position:
-        _now(node, birth, at, noted)
+        # The connections of an epoch count from one, so a new epoch's first will must not look outdated.
+        same_epoch = birth.epoch == record.position.epoch
+        _newest(node, birth, at, noted, record.connection if same_epoch else 0, Position(0, 0))
     node.spool = birth.spool
-    node.record = structs.replace(node.record, birth=birth, interval_seconds=birth.interval_seconds)
+    node.record = structs.replace(node.record, birth=birth)
     return Folded(touched, set(), [], noted)
 
 
 def fold_report(node: Node, report: Report, at: float) -> Folded:
     """The node as it is now. The caller has checked the order."""
     noted: list[tuple[str, str]] = []
-    touched: set[ResourceKey] = {("node", node.name)}
+    touched: set[ResourceKey] = set()
     observed: set[ResourceKey] = set()
     if report.boot_id != node.record.boot_id:
         for probe in list(node.sections):
             touched |= node.drop(probe)
-    _now(node, report, at, noted)
-    node.record = structs.replace(
-        node.record,
-        connection=report.connection,
-        interval_seconds=report.interval_seconds,
-        floor=max(report.floor, node.record.floor),
-    )
+    if node.reporting is not True or node.record.session != "connected" or node.spool != report.spool:
+        touched.add(("node", node.name))
+    _newest(node, report, at, noted, report.connection, report.floor)
     node.spool = report.spool
     node.last_report_at = at
     node.reporting = True
@@ -161,7 +170,6 @@ def fold_report(node: Node, report: Report, at: float) -> Folded:
         if mark is not None:
             age = max(0.0, report.mono - section.mono)
             touched |= node.hold(section, mark.digest, at - age)
-            touched.add(("probe", section.probe))
     lacking = _fold_marks(node, report, at, touched, observed)
     for probe in node.sections.keys() - report.marks.keys():
         touched |= node.drop(probe)

@@ -38,7 +38,6 @@ class Court:
 
     def __init__(self, rules: RuleSet, receivers: Sequence[Receiver], next_episode: int) -> None:
         self.rules = rules
-        self._by_id = {rule.id: rule for rule in rules.rules}
         self.receivers = tuple(receivers)
         self.next_episode = next_episode
         self.alerts: dict[str, Tracked] = {}
@@ -57,32 +56,58 @@ class Court:
     # ---- judging -------------------------------------------------------------------------------------------------
 
     def judge(
-        self, node: Node, keys: Iterable[ResourceKey], at: float, *, warm: bool, timed_only: bool = False
-    ) -> tuple[Commit, list[Effect]]:
-        """Judge every rule of these resources. `timed_only`: only rules whose answer changes by time alone."""
-        commit, effects = Commit(), list[Effect]()
+        self,
+        node: Node,
+        keys: Iterable[ResourceKey],
+        at: float,
+        *,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
+    ) -> None:
+        """Judge every rule of these resources."""
         for resource_key in keys:
+            rules = self.rules.of_kind(resource_key[0])
+            if not rules:
+                continue
             subject = ResourceSubject(node, resource_key)
+            findings = self.rules.judge(subject, at)
+            busy = node.name in self._by_node
+            for rule, finding in zip(rules, findings, strict=True):
+                # Nearly every answer about a healthy fleet ends here.
+                if busy or finding is Finding.HOLDS:
+                    self._weigh(node, subject, rule, finding, at, warm, commit, effects)
+
+    def judge_by_time(
+        self, node: Node, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
+    ) -> None:
+        """Judge the rules of a node's resources whose answer may change by time alone."""
+        for resource_key in list(node.resources):
+            subject = None
             for rule in self.rules.of_kind(resource_key[0]):
-                if timed_only and not rule.windows:
-                    continue
-                self._judge_one(node, subject, rule, at, warm, commit, effects)
-        return commit, effects
+                if rule.windows:
+                    subject = subject or ResourceSubject(node, resource_key)
+                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
 
     def judge_again(
-        self, node: Node, at: float, *, warm: bool, but: Collection[ResourceKey] = ()
-    ) -> tuple[Commit, list[Effect]]:
+        self,
+        node: Node,
+        at: float,
+        *,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
+        but: Collection[ResourceKey] = (),
+    ) -> None:
         """Judge a node's alerts once more, except on resources just judged: time passed, or evidence was renewed."""
-        commit, effects = Commit(), list[Effect]()
         for alert_key in list(self._by_node.get(node.name, ())):
             tracked = self.alerts.get(alert_key)
             if tracked is None or (tracked.alert.kind, tracked.alert.resource) in but:
                 continue
-            rule = self._by_id.get(tracked.alert.rule_id)
+            rule = self.rules.by_id.get(tracked.alert.rule_id)
             if rule is not None:
                 subject = ResourceSubject(node, (tracked.alert.kind, tracked.alert.resource))
-                self._judge_one(node, subject, rule, at, warm, commit, effects)
-        return commit, effects
+                self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
 
     def nodes_with_alerts(self) -> list[str]:
         """The nodes that have alerts, pending or firing."""
@@ -92,11 +117,12 @@ class Court:
         """Pending alerts with the time observed so far, to be saved now and then."""
         return {row.key: row for row in self.alerts.values() if row.alert.state is AlertState.PENDING}
 
-    def _judge_one(
+    def _weigh(
         self,
         node: Node,
         subject: ResourceSubject,
         rule: Rule,
+        finding: Finding,
         at: float,
         warm: bool,
         commit: Commit,
@@ -105,7 +131,6 @@ class Court:
         place = (node.name, subject.kind, subject.name, rule.id)
         held_key = self._places.get(place)
         tracked = self.alerts[held_key] if held_key else None
-        finding = rule.judge(subject, at)
         if tracked is None and finding is not Finding.HOLDS:
             return
         if finding is Finding.UNKNOWN and node.gone(subject.key):
@@ -238,8 +263,7 @@ class Court:
     def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
         """Put another rule set in force. Alerts of rules that are no more end, once."""
         self.rules = rules
-        self._by_id = {rule.id: rule for rule in rules.rules}
-        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self._by_id]
+        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self.rules.by_id]
         return self._end(orphans, at)
 
     def forget(self, node: str, at: float) -> tuple[Commit, list[Effect]]:

@@ -87,8 +87,9 @@ class Node:
         return max(3 * self.record.interval_seconds, 15.0)
 
     def hold(self, section: Section, digest: str, observed_at: float) -> set[ResourceKey]:
-        """Take in a probe's section whole. Returns the resources it touches, those it no longer lists included."""
+        """Take in a probe's section whole. Returns the resources it changes, those it no longer lists included."""
         before = self.sections.get(section.probe)
+        said = before.stated if before and not before.stale else {}
         stated: dict[ResourceKey, dict[str, Value]] = {}
         for resource in section.resources:
             allowed = _AGENT_FACTS.get(resource.kind)
@@ -104,7 +105,11 @@ class Node:
             section, digest, observed_at, section.duration_seconds, stated=stated
         )
         self.asked.pop(section.probe, None)
-        return stated.keys() | (before.stated.keys() if before else set())
+        changed = {key for key, facts in stated.items() if said.get(key) != facts}
+        if before is not None:
+            changed.update(key for key in before.stated if key not in stated)
+        changed.add(("probe", section.probe))
+        return changed
 
     def drop(self, probe: str) -> set[ResourceKey]:
         """Forget a probe that the agent no longer has."""
@@ -134,7 +139,7 @@ class Node:
         for held in self.sections.values():
             if not held.stale and key in held.stated:
                 facts.update(held.stated[key])
-                self.observed[key] = held.observed_at
+                self.observed[key] = max(self.observed.get(key, 0.0), held.observed_at)
         if kind == "node":
             facts.update(self._own_facts())
         if facts:
