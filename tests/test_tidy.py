@@ -195,7 +195,7 @@ PLANTED: list[tuple[tidy.Law, str, str, str]] = [
     (tidy.impurities, CORE, "def f():\n    return open('x')", "calls open"),
     (tidy.impurities, CORE, "from datetime import datetime\nx = datetime.now()", "asks for datetime.now"),
     (tidy.long_functions, SHELL, "def f():\n" + "    x = 1\n" * 70, "f has 71 lines"),
-    (tidy.long_files, SHELL, "x = 1\n" * 501, "501 lines"),
+    (tidy.long_files, SHELL, "f()\n" * 501, "501 lines"),
     (tidy.broad_excepts, SHELL, "try:\n    f()\nexcept Exception:\n    pass", "catches Exception"),
     (tidy.broad_excepts, SHELL, "try:\n    f()\nexcept:\n    pass", "catches everything"),
     (tidy.broad_excepts, SHELL, "try:\n    f()\nexcept (OSError, BaseException):\n    pass", "BaseException"),
@@ -224,6 +224,8 @@ def test_law_finds_a_planted_offence(law: tidy.Law, path: str, source: str, said
 
 INNOCENT: list[tuple[tidy.Law, str, str]] = [
     (tidy.forbidden_imports, SHELL, "from holdfast_rules import key\nimport holdfast_wire"),
+    (tidy.long_files, SHELL, "TABLE = [\n" + "    1,\n" * 600 + "]\n"),
+    (tidy.broad_excepts, SHELL, "try:\n    f()\nexcept BaseException:\n    g()\n    raise"),
     (tidy.impurities, CORE, "from datetime import datetime\nx = datetime.fromtimestamp(0.0)"),
     (tidy.impurities, CORE, "def f(clock):\n    return clock.now()"),
     (tidy.unexplained_ignores, SHELL, "x = f()  # type: ignore[misc]  # the stub is wrong here"),
