@@ -6,7 +6,6 @@
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from holdfast_collector.config import Config
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Noted, Transitioned
 from holdfast_collector.core.event import CoreEvent
+from holdfast_collector.exposition import Exposition
 from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_wire.message import Value
 
@@ -42,16 +42,6 @@ class StreamItem(Struct, frozen=True, kw_only=True):
     happened: Transitioned | Noted
 
 
-class Exposition(Protocol):
-    """The cached Prometheus page: told after a commit which node to render anew."""
-
-    def refreshed(self, node: str) -> None:
-        """The node's facts or alerts changed, or it is new."""
-
-    def forgot(self, node: str) -> None:
-        """The node's series go."""
-
-
 @dataclass(kw_only=True)
 class Context:
     """The running collector as its visitors see it."""
@@ -61,6 +51,7 @@ class Context:
     collector: Collector
     """Read freely between awaits; change only through `submit`."""
     exposition: Exposition
+    """Told after a commit which nodes to render anew."""
     metrics: OwnMetrics
     rejections: deque[Rejection]
     """The newest last, at most REJECTIONS_MAX."""

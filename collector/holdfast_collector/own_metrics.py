@@ -110,6 +110,9 @@ class OwnMetrics:
             "holdfast_collector_resources_cut",
             "Resources without series, because their nodes have more than a page can carry.",
         )
+        self._http_refused = self._counter(
+            "holdfast_collector_http_refused_total", "HTTP requests that were not taken, by reason.", "reason"
+        )
         self._stream_clients = self._gauge(
             "holdfast_collector_stream_clients", "Clients that listen to the stream of changes."
         )
@@ -155,6 +158,10 @@ class OwnMetrics:
     def resources_cut(self, resources: int) -> None:
         """So many resources have no series at present."""
         self._resources_cut.set(resources)
+
+    def http_refused(self, reason: str) -> None:
+        """A request was not taken: `unauthenticated`, `forbidden`, `host`, …, see `web.guard`."""
+        self._http_refused.labels(reason).inc()
 
     def stream_clients(self, clients: int) -> None:
         """So many clients listen at present."""

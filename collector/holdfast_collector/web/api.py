@@ -1,0 +1,204 @@
+"""The JSON API: questions to answers, without HTTP around them.
+
+Nothing here takes the event loop for long: what grows with the fleet is bounded by a limit, or built a few hundred at a
+time with turns for others between.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import msgspec
+
+from holdfast_collector.context import Context
+from holdfast_collector.core.event import Acknowledged, NodeForgotten
+from holdfast_collector.core.record import Resolved, Tracked
+from holdfast_collector.web.fleet import query, survey
+from holdfast_collector.web.shapes import (
+    Acknowledge,
+    AlertShape,
+    Status,
+    alert_shape,
+    node_detail,
+    node_shape,
+    resolved_shape,
+    rule_shape,
+)
+
+LIMIT = 1000
+LIMIT_MAX = 10_000
+_PER_TURN = 200
+COMMIT_SECONDS_MAX = 10.0
+"""How long a write waits for the store before it says that it is not committed yet."""
+REASON_LENGTH_MAX = 1000
+
+T = TypeVar("T")
+Parameters = Mapping[str, str]
+
+
+class Problem(Exception):
+    """A question that has no answer: an HTTP status, and why."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+async def nodes(context: Context, asked: Parameters) -> Any:
+    """Nodes by name: `q`, `state`, `limit`, `after`."""
+    found = await survey(
+        context.collector.nodes, (), query(asked.get("q", ""), asked.get("state", "")), by_trouble=False
+    )
+    after = asked.get("after", "")
+    names = [name for name in found.names if name > after] if after else found.names
+    limit = _limit(asked)
+    known = [node for name in names[:limit] if (node := context.collector.nodes.get(name))]
+    return {
+        "nodes": await _each(known, node_shape),
+        "total": found.total,
+        "by_state": found.by_state,
+        "next": names[limit - 1] if len(names) > limit else None,
+    }
+
+
+def node(context: Context, name: str) -> Any:
+    """All that is known of one node. Raises Problem."""
+    found = context.collector.nodes.get(name)
+    if found is None:
+        raise Problem(404, f"no node {name!r} is known")
+    active, resolved = alerts_of(context, name)
+    return node_detail(
+        found,
+        [alert_shape(row.key, row.alert, row.inhibited_by) for row in active],
+        [resolved_shape(row) for row in resolved],
+    )
+
+
+def alerts_of(context: Context, name: str) -> tuple[list[Tracked], list[Resolved]]:
+    """A node's alerts, and those that ended, newest first."""
+    active = [row for row in context.collector.alerts.values() if row.alert.node == name]
+    resolved = [row for row in context.collector.resolved.values() if row.alert.node == name]
+    resolved.sort(key=lambda row: -row.at)
+    return active, resolved
+
+
+async def alerts(context: Context, asked: Parameters) -> Any:
+    """Alerts: `state` (pending, firing, resolved), `severity`, `node`, `limit`. The newest resolved first."""
+    state, limit = asked.get("state", ""), _limit(asked)
+    if state not in {"", "pending", "firing", "resolved"}:
+        raise Problem(400, f"no state {state!r}; pending, firing or resolved")
+    active = [
+        row
+        for row in context.collector.alerts.values()
+        if state in {"", row.alert.state} and _asked(row, asked)
+    ]
+    ended = [
+        row for row in context.collector.resolved.values() if state in {"", "resolved"} and _asked(row, asked)
+    ]
+    ended.sort(key=lambda row: -row.at)
+    shown: list[AlertShape] = await _each(
+        active[:limit], lambda row: alert_shape(row.key, row.alert, row.inhibited_by)
+    )
+    shown += await _each(ended[: limit - len(shown)], resolved_shape)
+    return {"alerts": shown, "total": len(active) + len(ended)}
+
+
+def _asked(row: Tracked | Resolved, asked: Parameters) -> bool:
+    return asked.get("severity", row.alert.severity) == row.alert.severity and (
+        asked.get("node", row.alert.node) == row.alert.node
+    )
+
+
+def rules(context: Context) -> Any:
+    """The rules in force."""
+    return {"rules": [rule_shape(rule) for rule in context.collector.rules.rules]}
+
+
+def rejections(context: Context) -> Any:
+    """Samples of messages that were not taken, the newest first, and how many there were of each reason."""
+    return {
+        "rejected": context.metrics.rejected_by_reason(),
+        "samples": list(reversed(context.rejections)),
+    }
+
+
+def status(context: Context) -> Status:
+    """The collector itself."""
+    now = context.now()
+    tally: dict[str, dict[str, int]] = {"firing": {}, "pending": {}}
+    for row in context.collector.alerts.values():
+        by_severity = tally.setdefault(row.alert.state.value, {})
+        by_severity[row.alert.severity] = by_severity.get(row.alert.severity, 0) + 1
+    reasons = context.readiness()
+    return Status(
+        version=version("holdfast"),
+        now=now,
+        started_at=context.started_at,
+        ready=not reasons,
+        reasons=reasons,
+        health=context.health(),
+        rejected=context.metrics.rejected_by_reason(),
+        alerts=tally,
+    )
+
+
+async def acknowledge(context: Context, body: bytes) -> Any:
+    """Take note of an alert for an operator; what it became. Raises Problem."""
+    try:
+        wanted = msgspec.json.decode(body, type=Acknowledge)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f'send {{"key": …, "reason": …}}: {error}') from error
+    reason = wanted.reason.strip()
+    if not 0 < len(reason) <= REASON_LENGTH_MAX:
+        raise Problem(400, f"a reason has 1 to {REASON_LENGTH_MAX} characters: who took over, and why")
+    if wanted.key not in context.collector.alerts:
+        raise Problem(404, f"no alert {wanted.key[:200]!r} is pending or firing")
+    await _committed(context, Acknowledged(context.now(), wanted.key, reason))
+    row = context.collector.alerts.get(wanted.key)
+    if row is not None:
+        return alert_shape(row.key, row.alert, row.inhibited_by)
+    ended = context.collector.resolved.get(wanted.key)
+    return resolved_shape(ended) if ended is not None else {"key": wanted.key, "state": "resolved"}
+
+
+async def forget(context: Context, name: str) -> Any:
+    """Take a node out of service. Should its agent still run, the node comes back. Raises Problem."""
+    if name not in context.collector.nodes:
+        raise Problem(404, f"no node {name!r} is known")
+    await _committed(context, NodeForgotten(context.now(), name))
+    return {"forgotten": name}
+
+
+async def _committed(context: Context, event: Acknowledged | NodeForgotten) -> None:
+    try:
+        # Shielded: the event is in the core's hands, and whoever tires of waiting does not take it back.
+        await asyncio.wait_for(
+            asyncio.shield(asyncio.ensure_future(context.submit(event))), COMMIT_SECONDS_MAX
+        )
+    except TimeoutError:
+        raise Problem(503, "taken, and not on the disk yet: the store does not commit; see /readyz") from None
+
+
+def _limit(asked: Parameters) -> int:
+    try:
+        limit = int(asked.get("limit", LIMIT))
+    except ValueError:
+        limit = 0
+    if not 0 < limit <= LIMIT_MAX:
+        raise Problem(400, f"limit is a whole number from 1 to {LIMIT_MAX}")
+    return limit
+
+
+async def _each(rows: Sequence[T], shape: Callable[[T], Any]) -> list[Any]:
+    shaped: list[Any] = []
+    for start in range(0, len(rows), _PER_TURN):
+        shaped += map(shape, rows[start : start + _PER_TURN])
+        await asyncio.sleep(0)
+    return shaped
+
+
+def encode(answer: Any) -> bytes:
+    """The answer as JSON."""
+    return msgspec.json.encode(answer)

@@ -1,0 +1,275 @@
+"""The shapes of the JSON API, version 1. Described for users in this folder's README; a test holds the two together.
+
+Instants are Unix seconds UTC by the collector's clock and end in `_at` or `_since`. What is unknown is absent or null,
+never 0. Fields may be added; none is renamed, removed or given another meaning within `/api/v1`.
+"""
+
+from msgspec import UNSET, Struct, UnsetType
+
+from holdfast_collector.core.node import HeldSection, Node
+from holdfast_collector.core.record import EventCount, Resolved
+from holdfast_collector.web.fleet import NodeState, state_of
+from holdfast_rules import Alert, Rule
+from holdfast_wire.message import Capability, SpoolState, Value
+
+
+class AlertShape(Struct, frozen=True, kw_only=True):
+    """An alert."""
+
+    key: str
+    state: str
+    """`pending`, `firing` or `resolved`."""
+    alertname: str
+    rule_id: str
+    severity: str
+    node: str
+    """Empty for the collector's own alerts."""
+    resource_kind: str
+    resource: str
+    episode: int
+    pending_since: float
+    fired_at: float | None
+    resolved_at: float | UnsetType = UNSET
+    last_finding: str
+    """`holds`, `clear` (it is about to end) or `unknown` (nobody can see at present)."""
+    acknowledged: str
+    acknowledged_at: float | None
+    inhibited_by: str
+    """The alert that explains this one and keeps it quiet."""
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class NodeShape(Struct, frozen=True, kw_only=True):
+    """A node in a list."""
+
+    node: str
+    state: NodeState
+    session: str
+    session_since: float
+    install_id: str
+    boot_id: str
+    os: str | None
+    os_name: str | None
+    kernel: str | None
+    agent_version: str | None
+    interval_seconds: float
+    first_seen_at: float
+    last_report_at: float | None
+
+
+class SectionShape(Struct, frozen=True, kw_only=True):
+    """What one probe said last."""
+
+    probe: str
+    status: str
+    detail: str
+    missing: dict[str, str]
+    stale: bool
+    observed_at: float
+    period_seconds: float
+    duration_seconds: float
+
+
+class ResourceShape(Struct, frozen=True, kw_only=True):
+    """A resource and its facts."""
+
+    kind: str
+    name: str
+    observed_at: float | None
+    facts: dict[str, Value]
+
+
+class NodeDetail(Struct, frozen=True, kw_only=True):
+    """All that is known of a node."""
+
+    node: NodeShape
+    epoch: int
+    seq: int
+    boots: tuple[str, ...]
+    """Boot ids in the order they were met."""
+    claimants: dict[str, float]
+    """Other installations that speak under this name → when last."""
+    capabilities: list[Capability]
+    spool: SpoolState | None
+    sections: list[SectionShape]
+    resources: list[ResourceShape]
+    """Fresh facts only: this is what the rules judge."""
+    last_known: list[ResourceShape]
+    """What stale sections said; no evidence of anything any more."""
+    events: list[EventCount]
+    alerts: list[AlertShape]
+    resolved: list[AlertShape]
+
+
+class RuleShape(Struct, frozen=True, kw_only=True):
+    """A rule in force."""
+
+    alert: str
+    id: str
+    resource: str
+    when: str
+    for_seconds: float
+    keep_firing_for_seconds: float
+    severity: str
+    verdict: str
+    sticky: bool
+    inhibited_by: tuple[str, ...]
+    summary: str
+    description: str
+    runbook: str
+    file: str
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """The collector itself."""
+
+    version: str
+    now: float
+    started_at: float
+    ready: bool
+    reasons: list[str]
+    health: dict[str, Value]
+    rejected: dict[str, int]
+    """Reason → messages not taken since the start."""
+    alerts: dict[str, dict[str, int]]
+    """State → severity → alerts."""
+
+
+class Acknowledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/acks`."""
+
+    key: str
+    reason: str
+
+
+def alert_shape(key: str, alert: Alert, inhibited_by: str) -> AlertShape:
+    """A pending or firing alert."""
+    return AlertShape(
+        key=key,
+        state=alert.state.value,
+        alertname=alert.alertname,
+        rule_id=alert.rule_id,
+        severity=alert.severity,
+        node=alert.node,
+        resource_kind=alert.kind,
+        resource=alert.resource,
+        episode=alert.episode,
+        pending_since=alert.pending_since,
+        fired_at=alert.fired_at,
+        last_finding=alert.last_finding.value,
+        acknowledged=alert.acknowledged,
+        acknowledged_at=alert.acknowledged_at,
+        inhibited_by=inhibited_by,
+        labels=alert.labels,
+        annotations=alert.annotations,
+    )
+
+
+def resolved_shape(row: Resolved) -> AlertShape:
+    """An alert whose episode ended."""
+    alert = row.alert
+    return AlertShape(
+        key=row.key,
+        state="resolved",
+        alertname=alert.alertname,
+        rule_id=alert.rule_id,
+        severity=alert.severity,
+        node=alert.node,
+        resource_kind=alert.kind,
+        resource=alert.resource,
+        episode=alert.episode,
+        pending_since=alert.pending_since,
+        fired_at=alert.fired_at,
+        resolved_at=row.at,
+        last_finding=alert.last_finding.value,
+        acknowledged=alert.acknowledged,
+        acknowledged_at=alert.acknowledged_at,
+        inhibited_by="",
+        labels=alert.labels,
+        annotations=alert.annotations,
+    )
+
+
+def node_shape(node: Node) -> NodeShape:
+    """A node in a list."""
+    record = node.record
+    birth = record.birth
+    return NodeShape(
+        node=node.name,
+        state=state_of(node),
+        session=record.session,
+        session_since=record.session_since,
+        install_id=record.install_id,
+        boot_id=record.boot_id,
+        os=birth.os if birth else None,
+        os_name=birth.os_name if birth else None,
+        kernel=birth.kernel if birth else None,
+        agent_version=birth.agent_version if birth else None,
+        interval_seconds=record.interval_seconds,
+        first_seen_at=record.first_seen_at,
+        last_report_at=node.last_report_at or None,
+    )
+
+
+def section_shape(held: HeldSection) -> SectionShape:
+    """What one probe said last."""
+    section = held.section
+    return SectionShape(
+        probe=section.probe,
+        status=section.status.value,
+        detail=section.detail,
+        missing=section.missing,
+        stale=held.stale,
+        observed_at=held.observed_at,
+        period_seconds=section.period_seconds,
+        duration_seconds=held.duration_seconds,
+    )
+
+
+def node_detail(node: Node, alerts: list[AlertShape], resolved: list[AlertShape]) -> NodeDetail:
+    """All that is known of a node."""
+    birth = node.record.birth
+    return NodeDetail(
+        node=node_shape(node),
+        epoch=node.record.position.epoch,
+        seq=node.record.position.seq,
+        boots=node.record.boots,
+        claimants=dict(node.claimants),
+        capabilities=birth.capabilities if birth else [],
+        spool=node.spool,
+        sections=[section_shape(held) for held in node.sections.values()],
+        resources=[
+            ResourceShape(kind=kind, name=name, observed_at=node.observed.get((kind, name)), facts=facts)
+            for (kind, name), facts in node.resources.items()
+        ],
+        last_known=[
+            ResourceShape(kind=kind, name=name, observed_at=held.observed_at, facts=facts)
+            for held in node.sections.values()
+            if held.stale
+            for (kind, name), facts in held.stated.items()
+        ],
+        events=[count for counts in node.counts.values() for count in counts.values()],
+        alerts=alerts,
+        resolved=resolved,
+    )
+
+
+def rule_shape(rule: Rule) -> RuleShape:
+    """A rule in force."""
+    return RuleShape(
+        alert=rule.alert,
+        id=rule.id,
+        resource=rule.resource,
+        when=rule.when,
+        for_seconds=rule.for_seconds,
+        keep_firing_for_seconds=rule.keep_firing_for_seconds,
+        severity=rule.severity,
+        verdict=rule.verdict,
+        sticky=rule.sticky,
+        inhibited_by=rule.inhibited_by,
+        summary=rule.summary,
+        description=rule.description,
+        runbook=rule.runbook,
+        file=rule.file,
+    )
