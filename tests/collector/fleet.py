@@ -4,7 +4,7 @@ from typing import Any
 
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect, Publish, Rejected, Transitioned
-from holdfast_collector.core.event import Received, Ticked
+from holdfast_collector.core.event import BrokerChanged, Received, Ticked
 from holdfast_collector.core.record import Receiver, State
 from holdfast_rules import load
 from holdfast_wire import (
@@ -134,6 +134,7 @@ class Desk:
         self.collector = Collector(
             state or State(), rules=self.rules, receivers=self.receivers, started_at=started_at
         )
+        self.collector.handle(BrokerChanged(started_at, connected=True))
 
     def feed(self, message: UpMessage | bytes, at: float = WARM, node: str = "n1") -> list[Effect]:
         payload = message if isinstance(message, bytes) else encode(message)

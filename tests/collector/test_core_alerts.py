@@ -1,8 +1,9 @@
 """From findings to notices: liveness, staleness, warm-up, inhibition, and what a restart must not change."""
 
 import msgspec
+import pytest
 
-from holdfast_collector.core.event import Acknowledged, Delivered, NodeForgotten, RulesReplaced
+from holdfast_collector.core.event import Acknowledged, BrokerChanged, Delivered, NodeForgotten, RulesReplaced
 from holdfast_collector.core.record import State
 from holdfast_rules import load
 from holdfast_wire import SectionStatus
@@ -50,6 +51,38 @@ def test_a_node_is_silent_after_three_intervals_and_the_rules_for() -> None:
     ]
 
     assert found == [50]
+
+
+def test_nobody_is_silent_while_the_collector_itself_is_deaf() -> None:
+    """Without a broker, silence says nothing about the nodes, and for a grace period after it neither."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    desk.collector.handle(BrokerChanged(WARM + 1, connected=False))
+    deaf = [row for second in range(2, 300) for row in transitions(desk.tick(WARM + second))]
+    desk.collector.handle(BrokerChanged(WARM + 300, connected=True))
+
+    found = [s for s in range(300, 400) if ("NodeSilent", "fired") in transitions(desk.tick(WARM + s))]
+
+    assert (deaf, found) == ([], [350])
+
+
+def test_a_message_that_crashed_the_core_is_not_remembered_as_taken() -> None:
+    """Its next copy would be acknowledged and its effect lost."""
+
+    class Breaks(dict[tuple[str, str], object]):
+        def get(self, *_: object) -> object:
+            raise RuntimeError("a mistake of ours")
+
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    event = agent.event()
+    node = desk.collector.nodes["n1"]
+    whole, node.counts = node.counts, Breaks()  # type: ignore[assignment]  # made to fail in the middle of the fold
+    with pytest.raises(RuntimeError):
+        desk.feed(event)
+    node.counts = whole
+
+    assert [row.type for row in commit_of(desk.feed(event)).events] == ["unit_failed"]
 
 
 def test_a_will_makes_it_known_at_once() -> None:

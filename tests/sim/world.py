@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect, Publish, Transitioned
-from holdfast_collector.core.event import CoreEvent, Delivered, Received, Ticked
+from holdfast_collector.core.event import BrokerChanged, CoreEvent, Delivered, Received, Ticked
 from holdfast_collector.core.record import EventCount, NodeRecord, Notice, Receiver, Seen, State, Tracked
 from holdfast_rules import RuleSet, load
 from holdfast_wire import encode
@@ -252,9 +252,11 @@ class World:
     # ---- collector -----------------------------------------------------------------------------------------------
 
     def _start_collector(self) -> Collector:
-        return self.core(
+        started = self.core(
             self.disk.load(), rules=self.rules, receivers=[Receiver(name="hook")], started_at=self.now
         )
+        started.handle(BrokerChanged(self.now, connected=True))
+        return started
 
     def feed(self, event: CoreEvent) -> None:
         """Let the collector handle one event, and crash around the commit when it is time to."""

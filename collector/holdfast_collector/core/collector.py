@@ -96,7 +96,8 @@ class Collector:
         self, state: State, *, rules: RuleSet, receivers: Sequence[Receiver] = (), started_at: float
     ) -> None:
         self.started_at = started_at
-        self.broker_connected = False
+        self.listening_since: float | None = None
+        """Since when the collector hears everybody. None while it has no broker: then silence says nothing."""
         self.nodes: dict[str, Node] = {}
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
@@ -118,6 +119,11 @@ class Collector:
         self._restore(state)
 
     # ---- what others may read ------------------------------------------------------------------------------------
+
+    @property
+    def broker_connected(self) -> bool:
+        """Whether the ingest holds a session with a broker."""
+        return self.listening_since is not None
 
     @property
     def rules(self) -> RuleSet:
@@ -158,14 +164,20 @@ class Collector:
         effects: list[Effect] = []
         match event:
             case Received():
-                self._received(event, commit, effects)
+                try:
+                    self._received(event, commit, effects)
+                except BaseException:
+                    # The shell drops the commit with the exception. Were the message remembered as seen, its next
+                    # copy would be acknowledged without ever having taken effect.
+                    self._unsee(commit)
+                    raise
             case Ticked():
                 self._ticked(event.at, commit, effects)
             case Delivered():
                 if self.outbox.pop(event.notice_id, None) is not None:
                     commit.taken.append(event.notice_id)
             case BrokerChanged():
-                self.broker_connected = event.connected
+                self.listening_since = event.at if event.connected else None
             case Acknowledged():
                 self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
             case RulesReplaced():
@@ -299,6 +311,10 @@ class Collector:
             return fold_birth(node, message, event.at)
         return self._event(node, message, event.at, commit)
 
+    def _unsee(self, commit: Commit) -> None:
+        for row in commit.seen:
+            del self._seen[(row.node, row.install_id)][(row.epoch, row.seq)][row.digest]
+
     def _event(self, node: Node, event: Event, at: float, commit: Commit) -> Folded:
         row = EventRow(
             node=node.name,
@@ -371,7 +387,7 @@ class Collector:
     def _deadline(self, node: Node, probe: str) -> float:
         if probe:
             return node.sections[probe].stale_at
-        return max(node.last_report_at, self.started_at) + node.grace_seconds
+        return max(node.last_report_at, self.started_at, self.listening_since or 0.0) + node.grace_seconds
 
     def _ticked(self, at: float, commit: Commit, effects: list[Effect]) -> None:
         for name, keys in self._overdue(at).items():
@@ -401,6 +417,8 @@ class Collector:
                 self._armed.get(name, set()).discard(probe)
                 continue
             due = self._deadline(node, probe)
+            if not probe and self.listening_since is None:
+                due = at + node.grace_seconds
             if due > at:
                 heapq.heappush(self._deadlines, (due, name, probe))
                 continue
