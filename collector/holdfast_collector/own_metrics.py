@@ -70,6 +70,9 @@ class OwnMetrics:
         self._broker_sessions = self._counter(
             "holdfast_collector_broker_sessions_total", "Sessions with a broker that were begun."
         )
+        self._down_messages = self._counter(
+            "holdfast_collector_down_messages_total", "Messages to agents, by how they ended.", "outcome"
+        )
         self._warm = self._gauge(
             "holdfast_collector_warm",
             "1 when the collector has watched for a full grace period since its start.",
@@ -139,6 +142,10 @@ class OwnMetrics:
     def commit_failed(self) -> None:
         """The store could not commit."""
         self._commit_failures.inc()
+
+    def published(self, outcome: str) -> None:
+        """A message to an agent was `sent`, was `refused` by the broker, or was `lost` with the session."""
+        self._down_messages.labels(outcome).inc()
 
     def broker_session_begun(self) -> None:
         """A broker took the collector's CONNECT."""
