@@ -63,6 +63,7 @@ class Reading(Generic[T]):
         self._origin = origin
         self._lines = text.splitlines()
         self._variables: dict[Path, str] = {}
+        self._stated: set[Path] = set()
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -78,6 +79,13 @@ class Reading(Generic[T]):
         origin = f"environment variable {variable}" if variable else self._origin
         place = f"{origin}:{line}" if line else origin
         self.mistakes.append(f"{place}: {_dotted(path)}: {why}")
+
+    def origin_of(self, path: Path) -> str:
+        """Where the value at `path` comes from: `FILE:LINE`, `environment variable NAME` or `default`."""
+        if path not in self._stated:
+            return "default"
+        variable = self._variables.get(path)
+        return f"environment variable {variable}" if variable else f"{self._origin}:{self._line(path)}"
 
     def _overlay(self, table: dict[str, Any], environment: Mapping[str, str]) -> None:
         for name in sorted(environment):
@@ -108,6 +116,7 @@ class Reading(Generic[T]):
             read = self._value(field.type, raw, (*path, key))
             if read is not msgspec.UNSET:
                 values[field.name] = read
+                self._stated.add((*path, key))
         return type_(**values)
 
     def _value(self, type_: Any, raw: Any, path: Path) -> Any:
