@@ -40,7 +40,7 @@ _Value = bool | int | float | str
 _OTHER = "\0another text"
 
 
-def dead_parts(root: Node) -> list[Fault]:
+def dead_parts(root: Node, source: str) -> list[Fault]:
     """The smallest parts that always or never hold. The bare `True` is meant: a rule that always holds."""
     if isinstance(root, Constant):
         return [] if root.value is True else [Fault(root.start, "the condition never holds")]
@@ -58,11 +58,14 @@ def dead_parts(root: Node) -> list[Fault]:
         if len(answers) == 1:
             dead.add(id(node))
             word = "always holds" if answers == {True} else "never holds"
-            faults.append(Fault(node.start, f"`{spell(node).strip('()')}` {word}{_why(node)}"))
+            words = " ".join(source[node.start : node.end].split())
+            faults.append(Fault(node.start, f"`{words}` {word}{_why(node)}"))
     return faults
 
 
 def _why(node: Node) -> str:
+    if not isinstance(node, Compared):
+        return ""
     for part in walk(node):
         if isinstance(part, Named | Remembered):
             low, high = _range(part)

@@ -43,7 +43,7 @@ class Expression(Struct, frozen=True, kw_only=True):
 def compile_expression(text: str, kind: str) -> Expression:
     """The condition of a rule on resources of `kind`. Raises ExpressionInvalid with every fault."""
     tree = parse(text, kind)
-    faults = dead_parts(tree)
+    faults = dead_parts(tree, text)
     if faults:
         raise ExpressionInvalid(faults)
     names: dict[str, None] = {}

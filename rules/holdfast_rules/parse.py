@@ -12,7 +12,6 @@ whatever the parser throws at hostile text (RecursionError, MemoryError, …) be
 import ast
 import warnings
 from collections.abc import Sequence
-from math import isfinite
 from typing import get_args
 
 from holdfast_rules import duration
@@ -70,13 +69,17 @@ _ORDERS: dict[type[ast.cmpop], Order] = {
 }
 _OPERATIONS: dict[type[ast.operator], Operation] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
-# Refused before parsing, so that one line of text is one line of tokens and every place counts characters.
+# What people write who come from other languages. Refused before parsing: Python would say less, or, for a comment,
+# say nothing and drop the rest of the condition.
 _REFUSED = {
     "#": "a comment belongs in the YAML, not in the expression",
-    "\\": "a backslash has no meaning here",
+    "\\": "a backslash has a meaning only in text",
     "&": "write `and`",
     "|": "write `or`",
+    "!": "write `not`",
+    "%": "a ratio lies between 0 and 1, so 5 % is 0.05",
 }
+_CAPITALS = {"AND": "and", "OR": "or", "NOT": "not", "true": "True", "false": "False"}
 
 
 def parse(text: str, kind: str) -> Node:
@@ -108,7 +111,10 @@ def _python_tree(text: str) -> ast.expr:
             parsed = ast.parse(line.strip(" "), mode="eval").body
     except SyntaxError as error:
         offset = min(max((error.offset or 1) - 1 + indent, 0), max(len(text) - 1, 0))
-        raise ExpressionInvalid([Fault(offset, f"not an expression: {error.msg}")]) from None
+        near = [f"`{right}`" for wrong, right in _CAPITALS.items() if wrong in line.split()]
+        raise ExpressionInvalid(
+            [Fault(offset, f"not an expression: {error.msg}", near[0] if near else "")]
+        ) from None
     except (RecursionError, MemoryError):
         raise ExpressionInvalid([Fault(0, "nested too deeply")]) from None
     except (ValueError, OverflowError) as error:
@@ -127,13 +133,28 @@ def _unreadable(text: str) -> list[Fault]:
                 f"the condition has {len(text)} characters; {LENGTH_MAX} are the most there may be",
             )
         ]
-    faults = []
-    for offset, character in enumerate(text):
-        if character in _REFUSED:
-            faults.append(Fault(offset, f"{character!r} may not stand here: {_REFUSED[character]}"))
-        elif not character.isprintable() and character not in "\n\t\r":
-            faults.append(Fault(offset, f"the character {character!r} may not stand here"))
-    return faults[:1]
+    return _refused_character(text)
+
+
+def _refused_character(text: str) -> list[Fault]:
+    """The first character that may not stand where it stands; inside text anything printable may."""
+    quote = ""
+    offset = 0
+    while offset < len(text):
+        character = text[offset]
+        if not character.isprintable() and character not in "\n\t\r":
+            return [Fault(offset, f"the character {character!r} may not stand here")]
+        if quote:
+            offset += 1 if character == "\\" else 0
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            if text.startswith(character * 3, offset):
+                return [Fault(offset, "text stands in single quotation marks")]
+            quote = character
+        elif character in _REFUSED and text[offset : offset + 2] != "!=":
+            return [Fault(offset, f"{character!r} may not stand here: {_REFUSED[character]}")]
+        offset += 1
+    return []
 
 
 class _Reader:
@@ -219,7 +240,7 @@ class _Reader:
             case bool():
                 pass
             case int() | float():
-                if not isfinite(value) or abs(value) > NUMBER_MAX:
+                if abs(value) > NUMBER_MAX:
                     self.fault(place, f"a number this large means nothing; {NUMBER_MAX} is the largest")
                     return None
             case str():
@@ -238,6 +259,9 @@ class _Reader:
         fact = self.facts.get(name)
         if fact is not None:
             return Named(start=start, end=end, fact=fact)
+        if name in _CAPITALS:
+            self.fault(place, f"`{name}` is written `{_CAPITALS[name]}`")
+            return None
         if name in FUNCTIONS:
             self.fault(place, f"`{name}` is a function; write `{name}(…)`")
             return None
@@ -299,6 +323,9 @@ class _Reader:
         left = self._typed(place.left, depth, Type.NUMBER, f"`{operation}`")
         right = self._typed(place.right, depth, Type.NUMBER, f"`{operation}`")
         if left is None or right is None:
+            return None
+        if operation == "/" and isinstance(right, Constant) and right.value == 0:
+            self.fault(place.right, "a division by 0 has no answer")
             return None
         start, end = self._span(place)
         return Computed(start=start, end=end, operation=operation, left=left, right=right)

@@ -1,0 +1,71 @@
+"""`holdfast rules check` and `holdfast rules test`: an operator's own packs, judged before the collector sees them.
+
+Exit codes: 0 good; 1 a test failed; 2 a pack or test cannot be used, with every mistake as `file:line:column: …`.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from holdfast_collector.packs import shipped_packs, shipped_tests, user_packs, user_tests
+from holdfast_rules import PackError, RuleSet, load
+from holdfast_rules.packtest import Outcome, read_cases, run
+
+
+def check(paths: Sequence[str]) -> int:
+    """Check packs together with the shipped ones; without paths, the shipped ones alone."""
+    try:
+        rules, files = _load(paths)
+    except PackError as error:
+        return _refuse(error)
+    own = [rule for rule in rules.rules if not paths or rule.file in files]
+    print(f"{_count(len(own), 'rule')} in {_count(len(files), 'file')}: good")
+    for rule in own:
+        print(f"  {rule.severity:7}{rule.resource:10}{rule.alert}")
+    return 0
+
+
+def test(paths: Sequence[str]) -> int:
+    """Run the tests beside packs; without paths, those of the shipped ones."""
+    try:
+        rules, _ = _load(paths)
+        cases = read_cases(user_tests(map(Path, paths)) if paths else shipped_tests(), rules)
+    except PackError as error:
+        return _refuse(error)
+    outcomes = [run(case) for case in cases]
+    failed = [outcome for outcome in outcomes if outcome.failures]
+    for outcome in failed:
+        print(f"{outcome}\n")
+    print(_verdict(outcomes, failed))
+    return 1 if failed or not outcomes else 0
+
+
+def _load(paths: Sequence[str]) -> tuple[RuleSet, list[str]]:
+    """The rules, and the names of the files that were asked about."""
+    shipped = shipped_packs()
+    # A test file among the paths stands for its pack.
+    packs = [
+        Path(path.removesuffix(".test.yaml") + ".yaml" if path.endswith(".test.yaml") else path)
+        for path in paths
+    ]
+    own = user_packs(packs)
+    return load({**shipped, **own}), list(own if paths else shipped)
+
+
+def _refuse(error: PackError) -> int:
+    for mistake in error.mistakes:
+        print(mistake, file=sys.stderr)
+    print(_count(len(error.mistakes), "mistake"), file=sys.stderr)
+    return 2
+
+
+def _verdict(outcomes: list[Outcome], failed: list[Outcome]) -> str:
+    if not outcomes:
+        return "there are no tests here: a pack's tests stand beside it in <pack>.test.yaml"
+    if failed:
+        return f"{len(failed)} of {_count(len(outcomes), 'test')} failed"
+    return f"{_count(len(outcomes), 'test')} passed"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
