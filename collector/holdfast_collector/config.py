@@ -6,6 +6,7 @@ defaults that suit a collector beside its broker. Nothing here touches the netwo
 
 import ipaddress
 import os
+import ssl
 import stat
 import sys
 from collections.abc import Mapping
@@ -159,6 +160,16 @@ def parse(text: str, origin: str, environment: Mapping[str, str]) -> Config:
     return reading.value
 
 
+def mqtt_tls(mqtt: Mqtt) -> ssl.SSLContext | None:
+    """What `mqtts://` needs beyond its defaults; None when nothing is configured. Raises OSError and ssl.SSLError."""
+    if not (mqtt.ca_file or mqtt.cert_file):
+        return None
+    context = ssl.create_default_context(cafile=mqtt.ca_file or None)
+    if mqtt.cert_file:
+        context.load_cert_chain(mqtt.cert_file, mqtt.key_file)
+    return context
+
+
 def read_secret(path: str) -> str:
     """The first line of a secret's file. Checked to exist when the configuration is read; raises OSError if gone."""
     return Path(path).read_text(encoding="utf-8").splitlines()[0].strip()
@@ -189,10 +200,16 @@ def _check_mqtt(reading: Reading[Config]) -> None:
         reading.refuse(("mqtt", "receive_maximum"), f"between {RECEIVE_MAXIMUM_MIN} and 65535")
     if mqtt.password_file and not mqtt.username:
         reading.refuse(("mqtt", "password_file"), "a password without mqtt.username")
+    before = len(reading.mistakes)
     _check_pair(reading, "mqtt", mqtt.cert_file, mqtt.key_file)
     _check_files(
         reading, ("mqtt",), mqtt, public=("ca_file", "cert_file"), secret=("key_file", "password_file")
     )
+    if len(reading.mistakes) == before:
+        try:
+            mqtt_tls(mqtt)
+        except (OSError, ssl.SSLError) as error:
+            reading.refuse(("mqtt", "cert_file" if mqtt.cert_file else "ca_file"), f"cannot be used: {error}")
 
 
 def _check_http(reading: Reading[Config]) -> None:

@@ -37,9 +37,10 @@ def user_tests(paths: Iterable[Path]) -> dict[str, str]:
     return _read(_test_of(path) if not path.name.endswith(_TEST) else path for path in _files(paths))
 
 
-def load_rules(directories: Iterable[Path] = ()) -> RuleSet:
+def load_rules(directories: Iterable[Path] = (), *, shipped: bool = True) -> RuleSet:
     """The shipped rules with the operator's. A folder that does not exist holds none. Raises PackError."""
-    return load({**shipped_packs(), **user_packs(path for path in directories if path.exists())})
+    own = user_packs(path for path in directories if path.exists())
+    return load({**shipped_packs(), **own} if shipped else own)
 
 
 def _shipped() -> dict[str, str]:

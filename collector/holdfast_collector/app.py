@@ -1,0 +1,432 @@
+"""The composition root: reads nothing but what it is given, builds every part once, runs them, ends them in order.
+
+broker ─▶ Source ─▶ Engine ─▶ Release ─┬─▶ Notifiers ─▶ receivers
+                      │  ▲             ├─▶ Exposition, Hub ─▶ WebServer
+                      ▼  └─ Delivered ─┴─▶ Source.publish ─▶ agents
+                    Store
+"""
+
+import asyncio
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from holdfast_collector import log
+from holdfast_collector.clock import Clock
+from holdfast_collector.config import Config, ReceiverConfig, mqtt_tls, read_secret
+from holdfast_collector.context import REJECTIONS_MAX, Context, Rejection
+from holdfast_collector.core.collector import Collector
+from holdfast_collector.core.effect import Rejected
+from holdfast_collector.core.event import BrokerChanged, Delivered, RulesReplaced
+from holdfast_collector.core.judge import RESOLVED_SECONDS
+from holdfast_collector.core.record import Notice, Receiver
+from holdfast_collector.data_directory import DATABASE, held
+from holdfast_collector.engine import Engine
+from holdfast_collector.errors import ConfigInvalid, Fenced, ListenFailed, StoreCorrupt, StoreError
+from holdfast_collector.exposition import Exposition
+from holdfast_collector.hub import Hub
+from holdfast_collector.ingest import PARTITION
+from holdfast_collector.ingest.mqtt import SessionOptions
+from holdfast_collector.ingest.source import Source
+from holdfast_collector.notifiers import Notifier
+from holdfast_collector.notifiers.alertmanager import RESOLVED_SECONDS as ASSERTED_SECONDS
+from holdfast_collector.notifiers.alertmanager import WATCHDOG, Alertmanager, Assertion
+from holdfast_collector.notifiers.webhook import Webhook
+from holdfast_collector.own_metrics import OwnMetrics
+from holdfast_collector.release import Release
+from holdfast_collector.store import Loaded
+from holdfast_collector.store.sqlite import SqliteStore
+from holdfast_collector.supervision import Supervisor
+from holdfast_collector.web.app import application
+from holdfast_collector.web.server import WebServer
+from holdfast_rules import AlertState, PackError, RuleSet
+from holdfast_wire.message import Value
+from holdfast_wire.topic import UP_FILTER
+
+RECENT_SECONDS = 86_400.0
+"""Events read back at start: longer than the rules of any shipped pack look back."""
+STOP_SECONDS = 3.0
+"""How long each part may take to end; the whole stays below the five seconds that operators are promised."""
+
+
+class App:
+    """One collector, from start to end."""
+
+    def __init__(
+        self, config: Config, rules: RuleSet, *, version: str, environment: Mapping[str, str]
+    ) -> None:
+        """`config` and `rules` are valid: whoever reads them has told the user otherwise."""
+        self._config = config
+        self._now = Clock()
+        self._started_at = self._now()
+        self._supervisor = Supervisor(environment)
+        self._stopping = asyncio.Event()
+        self._hub = Hub()
+        self._rejections: deque[Rejection] = deque(maxlen=REJECTIONS_MAX)
+        self._broker_detail = "not connected yet"
+        self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._metrics = OwnMetrics(version, self._started_at)
+        self._log = structlog.get_logger()
+        self._store, loaded = _open_store(Path(config.data_dir) / DATABASE, self._started_at)
+        self._epoch = self._store.take(PARTITION)
+        self._quarantined = self._store.opening.loss
+        self._collector = Collector(
+            loaded.state,
+            rules=rules,
+            receivers=[_core_receiver(receiver) for receiver in config.receiver],
+            started_at=self._started_at,
+        )
+        self._exposition = Exposition(self._collector.nodes, self._collector.alerts, self._metrics)
+        release = Release(
+            exposition=self._exposition,
+            metrics=self._metrics,
+            hub=self._hub,
+            rejections=self._rejections,
+            publish=lambda node, payload: self._source.publish(node, payload),
+            dispatch=self._dispatch,
+        )
+        self._release = release
+        self._engine = Engine(
+            self._collector,
+            self._store,
+            epoch=self._epoch,
+            now=self._now,
+            retention=config.retention,
+            metrics=self._metrics,
+            released=release,
+        )
+        self._source = Source(
+            _session_options(config),
+            self._engine,
+            now=self._now,
+            changed=self._broker_changed,
+            refused=self._topic_refused,
+            published=self._metrics.published,
+        )
+        self._context = self._make_context()
+        self._web = WebServer(application(self._context), config.http)
+        self._report_opening(loaded)
+
+    @property
+    def url(self) -> str:
+        """Where the status page is, once `run` has called `started`."""
+        return self._web.url
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping.set()
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop`. Raises ListenFailed at the start, and later Fenced, StoreCorrupt and mistakes of ours."""
+        try:
+            await self._web.start()
+            for name in self._collector.nodes:
+                self._exposition.refreshed(name)
+            self._start_notifiers(self._config)
+            for notice in list(self._collector.outbox.values()):
+                self._dispatch(notice)
+            self._spawn("engine", self._engine.run())
+            self._spawn("source", self._source.run())
+            self._spawn("supervision", self._supervise())
+            self._supervisor.ready(self._status())
+            self._log.info(
+                "collector started", url=self._web.url, epoch=self._epoch, nodes=len(self._collector.nodes)
+            )
+            started()
+            await self._until_stopped()
+        finally:
+            await self._end()
+
+    async def reload(self, reread: Callable[[], tuple[Config, RuleSet]]) -> None:
+        """Take over a new configuration as far as a running collector can; a bad one changes nothing and is reported.
+
+        Rules, receivers' addresses and secrets, retention, log level and the certificate take effect at once. What
+        cannot is named in the log, and takes effect at the next start.
+        """
+        self._supervisor.reloading()
+        try:
+            config, rules = reread()
+            self._web.reread_certificate()
+            self._start_notifiers(config)
+        except (ConfigInvalid, PackError, ListenFailed) as error:
+            self._log.error("reload refused", mistakes=str(error).splitlines())
+            self._supervisor.ready(self._status())
+            return
+        log.configure(config.log)
+        old, self._config = self._config, config
+        self._context.config = config
+        self._engine.retention = config.retention
+        self._engine.post(RulesReplaced(self._now(), rules))
+        for notice in list(self._collector.outbox.values()):
+            self._dispatch(notice)
+        waiting = [
+            name for name in ("data_dir", "mqtt", "http") if getattr(old, name) != getattr(config, name)
+        ]
+        if [_core_receiver(row) for row in old.receiver] != [_core_receiver(row) for row in config.receiver]:
+            waiting.append("receiver")
+        self._log.info("configuration reloaded", rules=len(rules.rules), at_next_start=waiting)
+        self._supervisor.ready(self._status())
+
+    # ---- what visitors are told ----------------------------------------------------------------------------------
+
+    def readiness(self) -> list[str]:
+        """Why the collector does not do its whole work; empty when it does."""
+        reasons = []
+        if not self._source.connected:
+            reasons.append(f"no session with a broker: {self._broker_detail}")
+        if self._engine.unwritable:
+            reasons.append(f"the store does not commit: {self._engine.unwritable}")
+        if not self._engine.moving:
+            reasons.append("the store does not answer")
+        return reasons
+
+    def health(self) -> dict[str, Value]:
+        """The core's facts of the collector, and the shell's."""
+        facts = self._collector.health(self._now())
+        facts["store_writable"] = not self._engine.unwritable
+        facts["store_quarantined"] = bool(self._quarantined)
+        return facts
+
+    def _make_context(self) -> Context:
+        return Context(
+            config=self._config,
+            collector=self._collector,
+            exposition=self._exposition,
+            metrics=self._metrics,
+            rejections=self._rejections,
+            started_at=self._started_at,
+            now=self._now,
+            submit=self._engine.submit,
+            subscribe=self._hub.subscribe,
+            readiness=self.readiness,
+            health=self.health,
+            stopping=self._stopping.is_set,
+        )
+
+    def _status(self) -> str:
+        health = self.health()
+        firing = sum(row.alert.state is AlertState.FIRING for row in self._collector.alerts.values())
+        reasons = self.readiness()
+        return (
+            f"{health['nodes_reporting']} of {health['nodes']} nodes report, {firing} alerts fire, "
+            f"{health['outbox_notices']} notices wait" + (f"; {'; '.join(reasons)}" if reasons else "")
+        )
+
+    # ---- what happens --------------------------------------------------------------------------------------------
+
+    def _broker_changed(self, connected: bool, detail: str) -> None:
+        self._broker_detail = detail
+        if connected:
+            self._metrics.broker_session_begun()
+            self._log.info("broker connected", detail=detail)
+        elif self._collector.broker_connected or not self._source.connected:
+            self._log.warning("broker lost", detail=detail)
+        self._engine.post(BrokerChanged(self._now(), connected))
+
+    def _topic_refused(self, reason: str, topic: str, payload: bytes) -> None:
+        self._release.rejected(self._now(), Rejected("", reason, topic, payload))
+
+    def _dispatch(self, notice: Notice) -> None:
+        held = self._notifiers.get(notice.receiver)
+        if held is not None:
+            held[0].add(notice)
+            return
+        self._log.error("notice without a receiver", notice=notice.id, receiver=notice.receiver)
+        self._done(notice, "no receiver of this name is configured any more")
+
+    def _done(self, notice: Notice, refused: str) -> None:
+        self._engine.post(Delivered(self._now(), notice.id, refused))
+
+    def _believed(self, receiver: ReceiverConfig) -> Iterator[Assertion]:
+        """What an Alertmanager is to be told again: what fires and was announced, and what resolved lately."""
+        works = not self.readiness()
+        for tracked in self._collector.alerts.values():
+            alert = tracked.alert
+            if not (
+                tracked.notified
+                and alert.state is AlertState.FIRING
+                and alert.severity in receiver.severities
+            ):
+                continue
+            if works or alert.alertname != WATCHDOG:
+                yield Assertion(key=tracked.key, alert=alert)
+        since = self._now() - ASSERTED_SECONDS
+        for row in self._collector.resolved.values() if receiver.resolved else ():
+            if row.notified and row.at >= since and row.alert.severity in receiver.severities:
+                yield Assertion(key=row.key, alert=row.alert, resolved_at=row.at)
+
+    # ---- parts ---------------------------------------------------------------------------------------------------
+
+    def _start_notifiers(self, config: Config) -> None:
+        """One notifier for each receiver, in place of those that run. Raises ConfigInvalid, and nothing changes."""
+        try:
+            made = [self._notifier(receiver, config.http.external_url) for receiver in config.receiver]
+        except OSError as error:
+            raise ConfigInvalid([f"receiver: {error}"]) from error
+        for _, task in self._notifiers.values():
+            self._tasks.pop(task, None)
+            task.cancel()
+        self._notifiers = {
+            notifier.name: (notifier, self._spawn("notifier", notifier.run())) for notifier in made
+        }
+        if not made:
+            self._log.warning(
+                "no receiver configured", cure="add a [[receiver]]: until then nobody is told of alerts"
+            )
+
+    def _notifier(self, receiver: ReceiverConfig, external_url: str) -> Notifier:
+        if receiver.kind == "webhook":
+            return Webhook(
+                receiver,
+                external_url=external_url,
+                done=self._done,
+                counted=self._metrics.delivered,
+                now=self._now,
+            )
+        return Alertmanager(
+            receiver,
+            external_url=external_url,
+            view=lambda: self._believed(receiver),
+            done=self._done,
+            counted=self._metrics.delivered,
+            now=self._now,
+        )
+
+    def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        self._tasks[task] = name
+        return task
+
+    async def _supervise(self) -> None:
+        """Tell the service manager that nothing hangs, as long as nothing does."""
+        while True:
+            if self._engine.moving:
+                self._supervisor.ping()
+            self._supervisor.status(self._status())
+            await asyncio.sleep(self._supervisor.ping_seconds)
+
+    async def _until_stopped(self) -> None:
+        """Until somebody wants the end. None of the parts ends by itself: one that does takes all with it."""
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in self._tasks if task.done()]:
+                    task.result()
+                    raise AssertionError(f"{self._tasks[task]} ended by itself")
+        finally:
+            stop.cancel()
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        self._supervisor.stopping()
+        self._hub.close()
+        self._source.stop()
+        sources = [task for task, name in self._tasks.items() if name == "source"]
+        if sources:
+            await asyncio.wait(sources, timeout=STOP_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._web.stop()
+        try:
+            await asyncio.wait_for(self._engine.close(), STOP_SECONDS)
+        except TimeoutError:
+            self._log.warning("store did not close in time")
+        self._log.info("collector stopped")
+
+    def _report_opening(self, loaded: Loaded) -> None:
+        if self._quarantined:
+            self._log.error("store set aside", detail=self._quarantined)
+        for row in loaded.unreadable:
+            self._log.error("record unreadable", row=row)
+
+
+def run(
+    config: Config,
+    rules: RuleSet,
+    *,
+    version: str,
+    environment: Mapping[str, str],
+    reread: Callable[[], tuple[Config, RuleSet]],
+) -> int:
+    """Run a collector until SIGTERM or SIGINT; SIGHUP reloads. The exit code: 0, or 1 when the supervisor should know.
+
+    Raises the errors that are the user's to mend: AlreadyRunning, ConfigInvalid, ListenFailed, StoreNewer.
+    """
+    log.configure(config.log)
+    with held(Path(config.data_dir)):
+        try:
+            asyncio.run(_main(config, rules, version, environment, reread))
+        except Fenced as error:
+            structlog.get_logger().error("fenced off", detail=error.reason)
+            return 1
+        except StoreError as error:
+            structlog.get_logger().error("store failed", detail=error.reason)
+            return 1
+    return 0
+
+
+async def _main(
+    config: Config,
+    rules: RuleSet,
+    version: str,
+    environment: Mapping[str, str],
+    reread: Callable[[], tuple[Config, RuleSet]],
+) -> None:
+    app = App(config, rules, version=version, environment=environment)
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        task = loop.create_task(app.reload(reread))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(app.stop))
+    else:
+        loop.add_signal_handler(signal.SIGTERM, app.stop)
+        loop.add_signal_handler(signal.SIGINT, app.stop)
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    await app.run()
+
+
+def _open_store(path: Path, at: float) -> tuple[SqliteStore, Loaded]:
+    """The store and its memory. A file that opens but cannot be read is set aside like one that does not open."""
+
+    def load(store: SqliteStore) -> Loaded:
+        return store.load(events_since=at - RECENT_SECONDS, resolved_since=at - RESOLVED_SECONDS)
+
+    store = SqliteStore.open(path)
+    try:
+        return store, load(store)
+    except StoreCorrupt as error:
+        store.close()
+        store = SqliteStore.replace(path, error.reason)
+        return store, load(store)
+
+
+def _session_options(config: Config) -> SessionOptions:
+    mqtt = config.mqtt
+    return SessionOptions(
+        brokers=mqtt.brokers,
+        client_id=mqtt.client_id,
+        username=mqtt.username,
+        password=read_secret(mqtt.password_file) if mqtt.password_file else "",
+        tls=mqtt_tls(mqtt),
+        keepalive_seconds=round(mqtt.keepalive),
+        session_expiry_seconds=round(mqtt.session_expiry),
+        receive_maximum=mqtt.receive_maximum,
+        filters=(UP_FILTER,),
+    )
+
+
+def _core_receiver(receiver: ReceiverConfig) -> Receiver:
+    return Receiver(name=receiver.name, severities=receiver.severities, takes_resolved=receiver.resolved)
