@@ -10,6 +10,7 @@ Handlers fetch, and hand on: what a page says is decided in the views, what the 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from msgspec import Struct
 from starlette.applications import Starlette
@@ -26,12 +27,13 @@ from holdfast_collector.web.api import Problem
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.guard import AUTHORISED, Application, Guard
 from holdfast_collector.web.node_view import node_view
+from holdfast_collector.web.pages import NO_RELOAD, Reload
 from holdfast_collector.web.status_view import status_view
 from holdfast_collector.web.stream import Stream
 from holdfast_collector.web.words import Moment, moment, plain
 
 BODY_BYTES_MAX = 16 * 1024
-REFRESH_SECONDS = 10
+RELOAD_SECONDS = 10
 QUERY_LENGTH_MAX = 100
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -93,17 +95,17 @@ class _Site:
         collector = self._context.collector
         found = await survey(collector.nodes, collector.alerts.values(), query(text, state), by_trouble=True)
         view = status_view(self._context, found, text, state, _page(asked.get("page", "1")))
-        return await _html("status.html", view, refresh_seconds=REFRESH_SECONDS)
+        return await _html("status.html", view, _reload(request))
 
     async def node(self, request: Request) -> Response:
         name = request.path_params["name"]
         node = self._context.collector.nodes.get(name)
         if node is None:
             raise Problem(404, f"no node {name[:100]!r} is known; was it taken out of service?")
-        return await _html("node.html", node_view(self._context, node), refresh_seconds=REFRESH_SECONDS)
+        return await _html("node.html", node_view(self._context, node), _reload(request))
 
     async def alerts(self, request: Request) -> Response:
-        return await _html("alerts.html", alerts_view(self._context), refresh_seconds=REFRESH_SECONDS)
+        return await _html("alerts.html", alerts_view(self._context), _reload(request))
 
     async def style(self, request: Request) -> Response:
         kept = {"cache-control": "public, max-age=31536000, immutable"}
@@ -205,10 +207,21 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _html(template: str, view: Struct, *, refresh_seconds: int = 0, status: int = 200) -> Response:
+def _reload(request: Request) -> Reload:
+    """A page comes anew by itself unless its reader stopped that, to type or to read in peace."""
+    asked = dict(request.query_params)
+    stopped = asked.pop("live", "") == "no"
+    return Reload(
+        seconds=0 if stopped else RELOAD_SECONDS,
+        live_query=urlencode(asked) or "live=yes",
+        paused_query=urlencode({**asked, "live": "no"}),
+    )
+
+
+async def _html(template: str, view: Struct, reload: Reload = NO_RELOAD, *, status: int = 200) -> Response:
     # In a thread: a page of a hundred nodes takes milliseconds, one with a thousand services tens of them. The view
     # is the thread's own by then, nothing of the core is touched.
-    page = await asyncio.to_thread(pages.render, template, view, refresh_seconds=refresh_seconds)
+    page = await asyncio.to_thread(pages.render, template, view, reload)
     return Response(page, status_code=status, media_type="text/html")
 
 

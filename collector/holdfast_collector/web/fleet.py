@@ -71,6 +71,22 @@ def state_of(node: Node) -> NodeState:
             return NodeState.SILENT
 
 
+_CALM = (9, 0)
+
+
+def _trouble(alerts: Iterable[Tracked]) -> dict[str, tuple[int, int]]:
+    """Node → rank of its gravest firing alert, and how many of those it has, negative: more comes first."""
+    worst: dict[str, tuple[int, int]] = {}
+    for tracked in alerts:
+        rank = _ALERT_TROUBLE.get(tracked.alert.severity)
+        if rank is None or tracked.alert.state is not AlertState.FIRING:
+            continue
+        held, count = worst.get(tracked.alert.node, _CALM)
+        if rank <= held:
+            worst[tracked.alert.node] = (rank, count - 1 if rank == held else -1)
+    return worst
+
+
 def query(text: str, state: str) -> Query:
     """What a page's address asks for. A state that does not exist is none."""
     wanted = NodeState(state) if state in list(NodeState) else None
@@ -81,24 +97,19 @@ async def survey(
     nodes: Mapping[str, Node], alerts: Iterable[Tracked], wanted: Query, *, by_trouble: bool
 ) -> Survey:
     """Find the wanted nodes: those in trouble first, or by name. Others get their turn meanwhile."""
-    trouble: dict[str, int] = {}
-    if by_trouble:
-        for tracked in alerts:
-            rank = _ALERT_TROUBLE.get(tracked.alert.severity)
-            if rank is not None and tracked.alert.state is AlertState.FIRING:
-                trouble[tracked.alert.node] = min(rank, trouble.get(tracked.alert.node, rank))
-    found: list[tuple[int, str]] = []
+    trouble = _trouble(alerts) if by_trouble else {}
+    found: list[tuple[int, int, str]] = []
     by_state: Counter[NodeState] = Counter()
     for index, (name, node) in enumerate(list(nodes.items())):
         state = state_of(node)
         by_state[state] += 1
         if (wanted.state is None or state is wanted.state) and all(word in name for word in wanted.words):
-            rank = min(trouble.get(name, 9), _TROUBLE[state]) if by_trouble else 0
-            found.append((rank, name))
+            rank = min(trouble.get(name, _CALM), (_TROUBLE[state], 0)) if by_trouble else _CALM
+            found.append((*rank, name))
         if index % _NODES_PER_TURN == _NODES_PER_TURN - 1:
             await asyncio.sleep(0)
     if len(found) > _NODES_PER_TURN:
         found = await asyncio.to_thread(sorted, found)
     else:
         found.sort()
-    return Survey([name for _, name in found], dict(by_state), len(nodes))
+    return Survey([name for _, _, name in found], dict(by_state), len(nodes))

@@ -112,6 +112,9 @@ class NodeView(Struct, frozen=True, kw_only=True):
     """What does not run as it should."""
     services_running: list[ServiceView]
     services_other: list[ServiceView]
+    """Neither running nor failed."""
+    services_unknown: list[ServiceView]
+    """What was said of them is the past."""
     services_why: str
     probes: list[ProbeView]
     events: list[Row]
@@ -153,7 +156,8 @@ def node_view(context: Context, node: Node) -> NodeView:
         volumes_why="" if volumes else _why_none(node, "volume"),
         services=troubled[:SERVICES_SHOWN],
         services_running=[service for service in calm if service.tone == "good"][:SERVICES_SHOWN],
-        services_other=[service for service in calm if service.tone != "good"][:SERVICES_SHOWN],
+        services_other=[service for service in calm if service.tone == "quiet"][:SERVICES_SHOWN],
+        services_unknown=[service for service in calm if service.tone == "unknown"][:SERVICES_SHOWN],
         services_why="" if services else _why_none(node, "service"),
         probes=[_probe(node, held, now) for held in node.sections.values()],
         events=_events(node, now),
@@ -203,7 +207,7 @@ def _state_text(node: Node, now: float) -> str:
     since = moment(node.record.session_since, now).ago
     match state_of(node):
         case NodeState.REPORTING:
-            return f"reports every {span(node.record.interval_seconds)}"
+            return f"every {span(node.record.interval_seconds)}"
         case NodeState.SILENT:
             return f"its session stands, but no report came for {span(now - node.last_report_at)}"
         case NodeState.LOST:
@@ -266,9 +270,9 @@ def _volume(name: str, facts: Facts, alerts: list[str], as_of: Moment) -> Volume
     free, size_bytes, ratio = (_number(facts, key) for key in ("free_bytes", "size_bytes", "free_ratio"))
     if ratio is None and free is not None and size_bytes:
         ratio = free / size_bytes
-    words = percent(ratio) if ratio is not None else "unknown"
+    words = f"{percent(ratio)} free" if ratio is not None else "unknown"
     if free is not None and size_bytes is not None:
-        words += f": {size(free)} of {size(size_bytes)}"
+        words += f", {size(free)} of {size(size_bytes)}"
     tone, writes = _writes(facts)
     inodes = _number(facts, "inodes_free_ratio")
     return VolumeView(

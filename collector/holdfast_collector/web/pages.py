@@ -24,7 +24,21 @@ _environment = Environment(
 _environment.globals["style_version"] = STYLE_VERSION
 
 
-def render(template: str, view: Struct, *, refresh_seconds: int = 0) -> bytes:
-    """A page. `refresh_seconds`: how soon the browser asks again by itself; 0: never."""
-    page = _environment.get_template(template).render(view=view, refresh_seconds=refresh_seconds)
+class Reload(Struct, frozen=True):
+    """Whether the browser asks again by itself, and how the reader changes that."""
+
+    seconds: int
+    """0: it does not."""
+    live_query: str
+    """What this page's address says with it, after the question mark; empty for a page that never does."""
+    paused_query: str
+    """And without."""
+
+
+NO_RELOAD = Reload(0, "", "")
+
+
+def render(template: str, view: Struct, reload: Reload) -> bytes:
+    """A page, as UTF-8."""
+    page = _environment.get_template(template).render(view=view, reload=reload)
     return page.encode(errors="replace")

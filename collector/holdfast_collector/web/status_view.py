@@ -33,6 +33,8 @@ class Check(Struct, frozen=True):
     good: bool | None
     """None: neither good nor bad, or not known yet."""
     text: str
+    more: str = ""
+    """Where to read on."""
 
 
 class VolumeGlance(Struct, frozen=True):
@@ -210,9 +212,10 @@ def _refused(rejected: Mapping[str, int]) -> Check:
     if not telling:
         return Check("Refused messages", True, "none")
     listed = ", ".join(
-        f"{count:,} {reason}" for reason, count in sorted(telling.items(), key=lambda item: -item[1])
+        f"{count:,} {reason.replace('_', ' ')}"
+        for reason, count in sorted(telling.items(), key=lambda item: -item[1])
     )
-    return Check("Refused messages", None, f"since the start: {listed}")
+    return Check("Refused messages", None, f"since the start: {listed}.", "/api/v1/rejections")
 
 
 def node_row(node: Node, rows: Sequence[Tracked], now: float) -> NodeRow:
