@@ -14,8 +14,8 @@
     firing     others    firing     –           blind above all: no data is never health
 
 `for` and `keep_firing_for` count **observed** time only: what lies between two findings of the same kind, one right
-after the other and no further apart than the caller's limit. Time in which nobody looked, because the node was silent or the
-collector was down, proves nothing.
+after the other and no further apart than the caller's limit. Time in which nobody looked, because the node was silent
+or the collector was down, proves nothing.
 
 What an acknowledgement does to a sticky alert: it lets it leave, once the condition is clear. When the condition comes
 back before it has left, that is something new, and needs a new acknowledgement.

@@ -4,8 +4,8 @@
 
 `parse` lets a small part of Python's expression syntax through and checks every name and type against the declared
 facts, `dead` finds conditions that always or never hold, `lower` compiles with three-valued logic: what is absent is
-unknown, `unknown and False` is False, `unknown or True` is True, everything else that touches unknown is unknown. All of it
-happens once, when a pack is loaded; judging is one call of compiled code.
+unknown, `unknown and False` is False, `unknown or True` is True, everything else that touches unknown is unknown. All
+of it happens once, when a pack is loaded; judging is one call of compiled code.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """Packs: YAML texts in, a rule set or every mistake out. The only file that knows YAML.
 
 A pack is a mapping with `rules:`, a list of rules, and, in an operator's own pack, `disable:`, a list of alerts that
-other packs bring and this one takes out of force. To change a shipped rule, disable it and write it anew under the same name.
+other packs bring and this one takes out of force. To change a shipped rule, disable it and write it anew under the
+same name.
 """
 
 from collections.abc import Iterator, Mapping

@@ -5,17 +5,16 @@ not on the list below is refused, so nothing that Python may learn tomorrow slip
 
     and or not    < <= > >= == !=    in (…)    + - * /    numbers, "text", True, False    names    kind.name    calls
 
-The text may come from anybody: length, depth and the size of numbers are bounded before they can cost anything, and
-whatever the parser throws at hostile text (RecursionError, MemoryError, …) becomes a fault like any other.
+Depth and size are bounded before they can cost anything; `screen` has seen to the text itself.
 """
 
 import ast
-import warnings
 from collections.abc import Sequence
 from typing import get_args
 
 from holdfast_rules import duration
 from holdfast_rules.errors import ExpressionInvalid, Fault, nearest
+from holdfast_rules.screen import SPELLINGS, python_tree
 from holdfast_rules.tree import (
     Compared,
     Computed,
@@ -36,8 +35,6 @@ from holdfast_rules.tree import (
 )
 from holdfast_wire.fact import FACTS_OF, Fact, FactType
 
-LENGTH_MAX = 4096
-"""Characters. The longest shipped rule has about 200."""
 DEPTH_MAX = 40
 """Nesting of operations; `a and b and c` is one."""
 NODES_MAX = 500
@@ -69,23 +66,11 @@ _ORDERS: dict[type[ast.cmpop], Order] = {
 }
 _OPERATIONS: dict[type[ast.operator], Operation] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
-# What people write who come from other languages. Refused before parsing: Python would say less, or, for a comment,
-# say nothing and drop the rest of the condition.
-_REFUSED = {
-    "#": "a comment belongs in the YAML, not in the expression",
-    "\\": "a backslash has a meaning only in text",
-    "&": "write `and`",
-    "|": "write `or`",
-    "!": "write `not`",
-    "%": "a ratio lies between 0 and 1, so 5 % is 0.05",
-}
-_CAPITALS = {"AND": "and", "OR": "or", "NOT": "not", "true": "True", "false": "False"}
-
 
 def parse(text: str, kind: str) -> Node:
     """The checked tree of a rule's condition on a resource of `kind`. Raises ExpressionInvalid with all faults."""
     reader = _Reader(kind, text)
-    tree = _python_tree(text)
+    tree = python_tree(text)
     node = reader.read(tree, 0)
     if node is not None and type_of(node) is not Type.BOOL:
         reader.fault(
@@ -95,66 +80,6 @@ def parse(text: str, kind: str) -> Node:
         raise ExpressionInvalid(reader.faults)
     assert node is not None, "an expression without faults has a tree"
     return node
-
-
-def _python_tree(text: str) -> ast.expr:
-    faults = _unreadable(text)
-    if faults:
-        raise ExpressionInvalid(faults)
-    # Every line break is a space: YAML lets a condition span lines, Python would want brackets around it.
-    line = text.replace("\n", " ").replace("\t", " ").replace("\r", " ")
-    indent = len(line) - len(line.lstrip(" "))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Leading blanks would be an indentation error; a bracket instead keeps places where they are.
-            parsed = ast.parse(line.strip(" "), mode="eval").body
-    except SyntaxError as error:
-        offset = min(max((error.offset or 1) - 1 + indent, 0), max(len(text) - 1, 0))
-        near = [f"`{right}`" for wrong, right in _CAPITALS.items() if wrong in line.split()]
-        raise ExpressionInvalid(
-            [Fault(offset, f"not an expression: {error.msg}", near[0] if near else "")]
-        ) from None
-    except (RecursionError, MemoryError):
-        raise ExpressionInvalid([Fault(0, "nested too deeply")]) from None
-    except (ValueError, OverflowError) as error:
-        raise ExpressionInvalid([Fault(0, f"not an expression: {error}")]) from None
-    return parsed
-
-
-def _unreadable(text: str) -> list[Fault]:
-    """What must not even reach the parser."""
-    if not text.strip():
-        return [Fault(0, "the condition is empty")]
-    if len(text) > LENGTH_MAX:
-        return [
-            Fault(
-                LENGTH_MAX,
-                f"the condition has {len(text)} characters; {LENGTH_MAX} are the most there may be",
-            )
-        ]
-    return _refused_character(text)
-
-
-def _refused_character(text: str) -> list[Fault]:
-    """The first character that may not stand where it stands; inside text anything printable may."""
-    quote = ""
-    offset = 0
-    while offset < len(text):
-        character = text[offset]
-        if not character.isprintable() and character not in "\n\t\r":
-            return [Fault(offset, f"the character {character!r} may not stand here")]
-        if quote:
-            offset += 1 if character == "\\" else 0
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            if text.startswith(character * 3, offset):
-                return [Fault(offset, "text stands in single quotation marks")]
-            quote = character
-        elif character in _REFUSED and text[offset : offset + 2] != "!=":
-            return [Fault(offset, f"{character!r} may not stand here: {_REFUSED[character]}")]
-        offset += 1
-    return []
 
 
 class _Reader:
@@ -259,8 +184,8 @@ class _Reader:
         fact = self.facts.get(name)
         if fact is not None:
             return Named(start=start, end=end, fact=fact)
-        if name in _CAPITALS:
-            self.fault(place, f"`{name}` is written `{_CAPITALS[name]}`")
+        if name in SPELLINGS:
+            self.fault(place, f"`{name}` is written `{SPELLINGS[name]}`")
             return None
         if name in FUNCTIONS:
             self.fault(place, f"`{name}` is a function; write `{name}(…)`")

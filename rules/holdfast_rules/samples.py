@@ -22,7 +22,8 @@ _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?"
 _TOKEN = re.compile(
     rf"(_|true|false|{_NUMBER})(?:([+-][0-9]+(?:\.[0-9]+)?))?(?:\s*x([0-9]{{1,5}}))?(?=\s|$)\s*"
 )
-_ITEM = re.compile(r"(.*?)(?:\s+x([0-9]{1,5}))?", re.DOTALL)
+_ABSENT_ITEM = re.compile(r"_(?:\s*x([0-9]{1,5}))?")
+_TEXT_ITEM = re.compile(r"(.*?)(?:\s+x([0-9]{1,5}))?", re.DOTALL)
 
 Samples = tuple[FactValue | None, ...]
 """One per step; None where there is none. A single one holds throughout."""
@@ -50,12 +51,13 @@ def _texts(value: Items, mistakes: Mistakes) -> Samples:
         if not isinstance(item, Text):
             mistakes.add(item.place, f"a sample is a single value, not {kind_of(item)}")
             continue
-        match = _ITEM.fullmatch(item.value)
-        assert match is not None, "everything matches"
-        count = int(match[2] or 1)
+        absent = _ABSENT_ITEM.fullmatch(item.value)
+        text = _TEXT_ITEM.fullmatch(item.value)
+        assert text is not None, "every text matches"
+        count = int((absent[1] if absent else text[2]) or 1)
         if not _fits(len(samples) + count, item, mistakes):
             return ()
-        samples.extend([None if match[1] == "_" else match[1]] * count)
+        samples.extend([None if absent else text[1]] * count)
     return tuple(samples)
 
 
