@@ -68,6 +68,7 @@ class App:
         self._stopping = asyncio.Event()
         self._hub = Hub()
         self._rejections: deque[Rejection] = deque(maxlen=REJECTIONS_MAX)
+        self._broker_connected: bool | None = None
         self._broker_detail = "not connected yet"
         self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -221,13 +222,16 @@ class App:
     # ---- what happens --------------------------------------------------------------------------------------------
 
     def _broker_changed(self, connected: bool, detail: str) -> None:
+        """The session came up, went down, or could not be had once more, which is no news."""
         self._broker_detail = detail
         if connected:
             self._metrics.broker_session_begun()
             self._log.info("broker connected", detail=detail)
-        elif self._collector.broker_connected or not self._source.connected:
+        elif self._broker_connected is not False:
             self._log.warning("broker lost", detail=detail)
-        self._engine.post(BrokerChanged(self._now(), connected))
+        if connected is not self._broker_connected:
+            self._broker_connected = connected
+            self._engine.post(BrokerChanged(self._now(), connected))
 
     def _topic_refused(self, reason: str, topic: str, payload: bytes) -> None:
         self._release.rejected(self._now(), Rejected("", reason, topic, payload))

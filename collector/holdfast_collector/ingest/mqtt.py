@@ -216,12 +216,11 @@ class Session:
         ends: set[asyncio.Future[Any]] = {stopping, link.lost}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return link.lost.result() if link.lost.done() else None
         finally:
             stopping.cancel()
             await link.close()
-            reason = link.lost.result() if link.lost.done() else None
-            self._fail_waiting(reason or "stopping")
-        return reason
+            self._fail_waiting("the session ended before it could be sent")
 
     async def _pause(self, failures: int) -> None:
         limit = min(self._options.backoff_seconds_max, 0.25 * 2.0 ** min(failures, 16))

@@ -123,7 +123,9 @@ class SqliteStore:
 
         def rows(type_: type[Row], table: str, key: str, tail: str = "", *values: float) -> list[Row]:
             decode = msgspec.json.Decoder(type_).decode
-            read = self._db.execute(f"SELECT {key}, record FROM {table} {tail}", values)
+            # As bytes: one letter the disk has spoilt must cost its row, not the reading of all others.
+            columns = f"CAST({key} AS BLOB), CAST(record AS BLOB)"
+            read = self._db.execute(f"SELECT {columns} FROM {table} {tail}", values)
             return list(_decoded(decode, read, table, unreadable))
 
         with _translated():
@@ -304,13 +306,13 @@ def _set_aside(path: Path, why: str) -> str:
 
 
 def _decoded(
-    decode: Callable[[str], Row], rows: Iterable[tuple[object, str]], table: str, unreadable: list[str]
+    decode: Callable[[bytes], Row], rows: Iterable[tuple[bytes, bytes]], table: str, unreadable: list[str]
 ) -> Iterator[Row]:
     for key, record in rows:
         try:
             yield decode(record)
-        except msgspec.DecodeError as error:
-            unreadable.append(f"{table}/{key}: {error}")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            unreadable.append(f"{table}/{key.decode('utf-8', 'backslashreplace')}: {error}")
 
 
 def _text(record: object) -> str:
@@ -324,7 +326,7 @@ def _translated() -> Iterator[None]:
         yield
     except _UNWRITABLE as error:
         raise StoreUnwritable(f"{type(error).__name__}: {error}") from error
-    except _CORRUPT as error:
+    except (*_CORRUPT, UnicodeDecodeError) as error:
         raise StoreCorrupt(str(error)) from error
     except OSError as error:
         raise StoreUnwritable(str(error)) from error
