@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from holdfast_collector.core.record import EventCount, EventRow, NodeRecord, Notice, Resolved, Seen, Tracked
 from holdfast_rules import Alert, AlertState, Finding
 from holdfast_wire import Position
@@ -59,11 +61,11 @@ def key(of: Alert) -> str:
 
 
 def tracked(of: Alert, **fields: Any) -> Tracked:
-    return Tracked(**({"key": key(of), "alert": of, "notified": True} | fields))
+    return structs.replace(Tracked(key=key(of), alert=of, notified=True), **fields)
 
 
 def resolved(of: Alert, at: float = AT + 60, **fields: Any) -> Resolved:
-    return Resolved(**({"key": key(of), "alert": of, "at": at, "notified": True} | fields))
+    return structs.replace(Resolved(key=key(of), alert=of, at=at, notified=True), **fields)
 
 
 def notice(of: Alert, status: str = "firing", receiver: str = "hook", at: float = AT) -> Notice:

@@ -42,6 +42,9 @@ _NEVER = -2
 _REFUSED = 0x80
 """Reason codes from here on mean that the packet was not accepted (MQTT 5.0 section 2.4)."""
 _UNSUPPORTED_VERSION = 0x84
+"""MQTT 5.0 section 3.2.2.2."""
+_UNACCEPTABLE_VERSION = 0x01
+"""MQTT 3.1.1 section 3.2.2.3."""
 
 # What gmqtt says about a connection, this module's owner says better, and says once.
 _silent = logging.getLogger("gmqtt")
@@ -290,7 +293,9 @@ class _Link:
         client.on_subscribe = self._on_subscribe
         # gmqtt finds its handlers by these names, on the instance; a contract test holds it to that.
         handler = client._package_handler
+        self._handle_connack = handler._handle_connack_packet
         self._free_packet_id = handler._handle_puback_packet
+        handler._handle_connack_packet = self._on_connack
         handler._handle_publish_packet = self._on_publish
         handler._handle_puback_packet = self._on_puback
         return client
@@ -311,7 +316,7 @@ class _Link:
         try:
             await asyncio.wait({connecting, self.lost}, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
-                raise _VersionRefused(f"hung up during CONNECT: {self.lost.result()}")
+                raise _VersionRefused(f"during CONNECT: {self.lost.result()}")
             connecting.result()
         except (OSError, ssl.SSLError) as error:
             raise SessionLost(str(error) or type(error).__name__) from error
@@ -368,6 +373,13 @@ class _Link:
         if packet_ids and not self._client._connection.is_closing():
             packets = b"".join([_PUBACK(0x40, 2, packet_id) for packet_id in packet_ids])
             self._client._connection.send_package(packets)
+
+    def _on_connack(self, header: int, packet: bytes) -> None:
+        # An older broker answers in 3.1.1. gmqtt would wait here for a reconnect that it is not allowed.
+        if self.version == MQTTv50 and len(packet) == 2 and packet[1] == _UNACCEPTABLE_VERSION:
+            self._lose("the broker does not speak MQTT 5")
+        else:
+            self._handle_connack(header, packet)
 
     def _on_publish(self, header: int, packet: bytes) -> None:
         """PUBLISH (MQTT 5.0 section 3.3): topic, packet identifier unless QoS 0, properties in version 5, payload."""
