@@ -62,20 +62,22 @@ class _Server(ThreadingHTTPServer):
 
 
 class Receiver:
-    """Listens on a free loopback port from construction until `close`, or for the length of a `with`.
+    """Listens on loopback, on a free port unless told which, from construction until `close`, or for the length of a `with`.
 
     `refuse_ratio` of requests get a 503 and are not acted on; `drop_ratio` are taken but never answered. `answer`
     decides instead when given: path → status. All may be changed while it runs.
     """
 
-    def __init__(self, *, refuse_ratio: float = 0.0, drop_ratio: float = 0.0, seed: int = 1) -> None:
+    def __init__(
+        self, *, port: int = 0, refuse_ratio: float = 0.0, drop_ratio: float = 0.0, seed: int = 1
+    ) -> None:
         self.refuse_ratio = refuse_ratio
         self.drop_ratio = drop_ratio
         self.answer: Callable[[str], int] | None = None
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._posts: list[Post] = []
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.receiver = self
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
