@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from holdfast_agent.errors import LinkDown
 
+MqttVersion = Literal["auto", "5", "3.1.1"]
+
 
 class BrokerAddress(Struct, frozen=True):
     """One broker of the list."""
@@ -35,7 +37,7 @@ class LinkOptions(Struct, frozen=True, kw_only=True):
     key_file: str = ""
     server_name: str = ""
     """The name in the broker's certificate where it is not the host in its address."""
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    protocol: MqttVersion = "auto"
     """`auto`: MQTT 5, and 3.1.1 with a broker that does not speak it."""
     keepalive_seconds: float = 30.0
     will_delay_seconds: float = 10.0

@@ -6,6 +6,7 @@
     │   ├── Unsupported      this machine cannot have these facts
     │   ├── Denied           the facts exist, the agent may not read them
     │   └── NoData           the probe works, there is nothing of its kind here
+    ├── EventRefused         a probe reports what no collector would take; becomes the watch's failure
     ├── LinkDown             the connection to the broker ended, and why
     └── AlreadyRunning       another agent holds the state folder
 
@@ -44,6 +45,10 @@ class Denied(ProbeStop):
 
 class NoData(ProbeStop):
     """The probe works, and there is nothing of its kind on this machine."""
+
+
+class EventRefused(AgentError):
+    """An event that no collector would take, and why. The probe's fault."""
 
 
 class LinkDown(AgentError):

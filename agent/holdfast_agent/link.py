@@ -80,8 +80,8 @@ class Counts(Struct):
 class LinkUser(Protocol):
     """Whom the link serves. Everything is called on the event loop and must not block."""
 
-    def connecting(self) -> tuple[int, bytes]:
-        """A connection is about to be tried: its number and the payload of its will."""
+    def connecting(self) -> tuple[int, bytes | None]:
+        """A connection is about to be tried: its number and the payload of its will, if it shall have one."""
 
     def connected(self, number: int, standing: LinkStanding) -> None: ...
 
@@ -253,7 +253,7 @@ class Connection:
 
         def dialled(client: Any, data: Any, made: Any) -> None:
             on_socket_open(client, data, made)
-            self._loop.call_soon_threadsafe(lambda: self._dialled.done() or self._dialled.set_result(None))
+            self._loop.call_soon_threadsafe(_resolve, self._dialled)
 
         def publish(client: Any, data: Any, mid: int, code: ReasonCode, properties: Any) -> None:
             token = self._tokens.pop(mid, None)
@@ -400,7 +400,7 @@ class Link:
 
     async def _once(self, broker: BrokerAddress) -> None:
         """One connection from beginning to end. Raises LinkDown when it never came to stand."""
-        number, connection, standing = await self._open(broker)
+        number, connection, standing = await self.open(broker)
         self.counts.connected_total += 1
         self._connection = number, connection
         self._user.connected(number, standing)
@@ -416,7 +416,8 @@ class Link:
             connection.abandon()
         self._user.disconnected(number, reason)
 
-    async def _open(self, broker: BrokerAddress) -> tuple[int, Connection, LinkStanding]:
+    async def open(self, broker: BrokerAddress) -> tuple[int, Connection, LinkStanding]:
+        """One connection, in the newest version of MQTT that the broker speaks. Raises LinkDown."""
         configured = self._options.protocol
         protocol = self._protocols.get(broker, MQTT5) if configured == "auto" else configured
         try:
@@ -452,6 +453,11 @@ class Link:
         finally:
             receiving.cancel()
             wanted.cancel()
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _said(code: Any) -> str:

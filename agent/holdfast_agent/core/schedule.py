@@ -42,9 +42,9 @@ class Schedule:
         self._phase = phase
         self._entries: dict[str, _Entry] = {}
 
-    def add(self, name: str, period: float, first_at: float) -> None:
-        """Look for the first time at `first_at`, then on the grid. Replaces an entry of the same name."""
-        self._entries[name] = _Entry(period=period, next_at=first_at)
+    def begin(self, name: str, period: float, now: float) -> None:
+        """A probe is taken up, and its first run starts now. Replaces an entry of the same name."""
+        self._entries[name] = _Entry(period=period, next_at=now, started_at=now, running=True)
 
     def remove(self, name: str) -> None:
         self._entries.pop(name, None)

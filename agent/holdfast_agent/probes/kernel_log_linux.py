@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Watch
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path, name_of_scsi
-from holdfast_agent.probes.kernel_patterns import NODE_WIDE, KernelEvent, Meaning, meaning_of
+from holdfast_agent.probes.kernel_pattern import NODE_WIDE, KernelEvent
+from holdfast_agent.probes.kernel_patterns import Meaning, meaning_of
 from holdfast_agent.probes.kmsg import KmsgRecord
 from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_kmsg
 from holdfast_agent.probes.storm import Held, StormLimiter

@@ -1,6 +1,7 @@
 """An open /dev/kmsg: every record once, and the holes between them."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def open_kmsg(path: Path, *, at_end: bool = False) -> int:
 
     Raises `Unsupported` without such a device and `Denied` without the right to read it.
     """
+    if sys.platform != "linux":
+        raise Unsupported("only Linux has /dev/kmsg")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,0 +1,61 @@
+"""`holdfast-agent doctor`: what works here, what does not, how to mend it and what that would tell."""
+
+import os
+import textwrap
+from pathlib import Path
+
+from holdfast_agent.config import AgentConfig
+from holdfast_agent.glance import glance
+from holdfast_agent.registry import ProbeKind, probe_kinds
+from holdfast_wire import Section, SectionStatus
+
+WIDTH = 100
+INDENT = " " * 20
+_WORKS = (SectionStatus.OK, SectionStatus.NO_DATA)
+
+
+def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
+    """Print one verdict per part; 1 when something does not work that could."""
+    known = probe_kinds() if kinds is None else kinds
+    sections = {section.probe: section for section in glance(config, known).sections}
+    wrong = 0
+    for name, kind in known.items():
+        section = sections.get(name)
+        if section is None:
+            _say(name, "disabled", "in the configuration", kind.cost)
+            continue
+        _verdict(section, kind.cost)
+        wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
+    trouble = state_folder_trouble(Path(config.state_dir))
+    _say("state folder", "in trouble" if trouble else "works", trouble or config.state_dir)
+    return 1 if wrong or trouble else 0
+
+
+def state_folder_trouble(folder: Path) -> str:
+    """Why the agent, run by this user, could not keep its state; empty when it could."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if os.access(existing, os.W_OK | os.X_OK):
+        return ""
+    user = f"user id {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
+    what = "is not writable" if existing == folder else f"cannot be made in {existing}"
+    return f"{folder} {what} by {user}: run the doctor as the agent's user, or set state_dir"
+
+
+def _verdict(section: Section, cost: str) -> None:
+    took = f"{section.duration_seconds * 1000:.1f} ms"
+    if section.status is SectionStatus.OK:
+        word = "partly" if section.missing else "works"
+        _say(section.probe, word, f"{len(section.resources)} resources in {took}")
+    elif section.status is SectionStatus.NO_DATA:
+        _say(section.probe, "works", f"nothing of its kind here; {section.detail}".rstrip("; "))
+    else:
+        _say(section.probe, section.status.value, section.detail, cost)
+    for subject, reason in sorted(section.missing.items()):
+        print(textwrap.fill(f"{subject}: {reason}", WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def _say(name: str, verdict: str, detail: str, cost: str = "") -> None:
+    head = f"{name:<18}  {verdict:<12}"
+    print(textwrap.fill(f"{head} {detail}", WIDTH, subsequent_indent=INDENT))
+    if cost:
+        print(textwrap.fill(f"without it, {cost}", WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))

@@ -1,0 +1,28 @@
+"""`holdfast-agent once`: look, print, send nothing."""
+
+import msgspec
+
+from holdfast_agent.config import AgentConfig
+from holdfast_agent.glance import glance
+
+
+def run(config: AgentConfig, *, json: bool, check: bool) -> int:
+    """Print one glance as a page, as JSON or as a plugin's line; the exit code."""
+    seen = glance(config)
+    if check:
+        from holdfast_agent.glance_check import judge
+
+        answer = judge(seen)
+        print(answer.line)
+        return answer.code
+    if json:
+        print(
+            msgspec.json.format(
+                msgspec.json.encode({"node": config.node, "sections": seen.sections})
+            ).decode()
+        )
+    else:
+        from holdfast_agent.glance_table import render
+
+        print(render(config.node, seen))
+    return 0
