@@ -16,10 +16,16 @@ class Broker:
     """One mosquitto process. The same port across restarts, so clients find it again.
 
     `lines` are added to the configuration; `listener` replaces the plain anonymous listener (lines with `{port}`).
+    `log_types` are mosquitto's; benches ask for less than all, which is a line for every packet.
     """
 
     def __init__(
-        self, folder: Path, *, lines: Sequence[str] = (), listener: Sequence[str] | None = None
+        self,
+        folder: Path,
+        *,
+        lines: Sequence[str] = (),
+        listener: Sequence[str] | None = None,
+        log_types: Sequence[str] = ("all",),
     ) -> None:
         self._program = needs.tool("mosquitto", package="mosquitto")
         self.port = free_port()
@@ -33,7 +39,8 @@ class Broker:
             listener = ["listener {port} 127.0.0.1", "allow_anonymous true"]
         # As root mosquitto becomes the user mosquitto, who cannot read a test's folder.
         user = ["user root"] if os.geteuid() == 0 else []
-        text = [*user, "log_type all", *(line.format(port=self.port) for line in listener), *lines]
+        logs = [f"log_type {log_type}" for log_type in log_types]
+        text = [*user, *logs, *(line.format(port=self.port) for line in listener), *lines]
         self._config.write_text("\n".join(text) + "\n", encoding="utf-8")
 
     @property

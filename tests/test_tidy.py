@@ -20,6 +20,7 @@ PATHS = [module.path for module in PRODUCT]
 SUPERVISION = {
     "agent/holdfast_agent/runner.py": "a probe may fail in any way, and must not take the agent along",
     "agent/holdfast_agent/app.py": "the outermost frame: says what happened before the process ends",
+    "collector/holdfast_collector/engine.py": "one node's bytes must not blind us to all others",
     "collector/holdfast_collector/app.py": "the outermost frame: says what happened before the process ends",
 }
 """The only files that may catch everything, and why."""
