@@ -34,6 +34,10 @@ class Watched:
         found = await self._until(lambda: self.of(resource, type_), f"{type_} of {resource}")
         return found[0]
 
+    async def started(self) -> None:
+        """Let the watch run until it waits for the first time."""
+        await asyncio.sleep(0)
+
     async def refreshed(self, more_than: int = 0) -> None:
         await self._until(lambda: self.refreshes > more_than, "a refresh")
 
