@@ -291,10 +291,11 @@ class Connection:
 
     async def _standing(self) -> LinkStanding:
         assert self._client is not None
+        # paho takes the QoS from the options or from its own parameter, and refuses both.
         options = SubscribeOptions(qos=1, retainHandling=2) if self._protocol == MQTT5 else None
         try:
             codes = await self._client.subscribe(
-                self._options.down_topic, qos=1, options=options, timeout=10.0
+                self._options.down_topic, qos=0 if options else 1, options=options, timeout=10.0
             )
         except aiomqtt.MqttError as error:
             raise LinkDown(f"subscribing to {self._options.down_topic} failed: {error}") from None

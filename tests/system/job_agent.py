@@ -29,6 +29,11 @@ def count(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+async def allowed(number: int) -> None:
+    """Until the test lets the `number`th job fail."""
+    await wait_until(lambda: number < int((FOLDER / "allowed").read_text()), timeout=3600)
+
+
 class JobsWatch(Watch):
     """Reports each job that fails, in order, from where the ledger ends."""
 
@@ -40,9 +45,12 @@ class JobsWatch(Watch):
 
     async def watch(self, emit: Emit, refresh: Refresh) -> None:
         number = count(FOLDER / "spooled")
-        with (FOLDER / "begun").open("ab", buffering=0) as begun, (FOLDER / "spooled").open("ab", buffering=0) as spooled:
+        with (
+            (FOLDER / "begun").open("ab", buffering=0) as begun,
+            (FOLDER / "spooled").open("ab", buffering=0) as spooled,
+        ):
             while True:
-                await wait_until(lambda: number < int((FOLDER / "allowed").read_text() or 0), timeout=3600)
+                await allowed(number)
                 job = job_name(number)
                 begun.write(f"{job}\n".encode())
                 await emit(
