@@ -3,9 +3,10 @@
 Configuration after collectd.conf(5). Debian has the daemon without its own configuration in `collectd-core`.
 """
 
+import subprocess
 from pathlib import Path
 
-from tests.bench.processes import Program, tool
+from tests.bench.processes import Missing, Program, tool
 
 _TYPES = "/usr/share/collectd/types.db"
 
@@ -33,10 +34,13 @@ LoadPlugin logfile
     )
 
 
-def start_agent(
-    folder: Path, *, broker_port: int, interval_seconds: float, processes: list[str]
-) -> Program:
-    """collectd as the agent of a machine: space and inodes of all volumes, the disks, named processes, over MQTT."""
+def start_agent(folder: Path, *, broker_port: int, interval_seconds: float, processes: list[str]) -> Program:
+    """collectd as the agent of a machine: space and inodes of all volumes, the disks, named processes, over MQTT.
+
+    Raises Missing.
+    """
+    tool("collectd", package="collectd-core")
+    _check_libraries("mqtt", "libmosquitto1")
     watched = "\n".join(f'  Process "{name}"' for name in processes)
     plugins = f"""LoadPlugin df
 LoadPlugin disk
@@ -61,8 +65,20 @@ LoadPlugin mqtt
     return _start(folder, plugins, interval_seconds).wait_ready("Initialization complete")
 
 
+def _check_libraries(plugin: str, package: str) -> None:
+    """Debian only recommends the libraries of the plugins (ldd(1)). Raises Missing."""
+    linked = subprocess.run(
+        ["ldd", f"/usr/lib/collectd/{plugin}.so"], capture_output=True, text=True, check=False
+    )
+    if "not found" in linked.stdout:
+        raise Missing(f"a library of collectd's {plugin} is not installed: apt install {package}")
+
+
 def start_server(folder: Path, *, broker_port: int, http_port: int) -> Program:
-    """collectd as the collector: subscribes to every value, exposes them to Prometheus."""
+    """collectd as the collector: subscribes to every value, exposes them to Prometheus. Raises Missing."""
+    tool("collectd", package="collectd-core")
+    _check_libraries("mqtt", "libmosquitto1")
+    _check_libraries("write_prometheus", "libprotobuf-c1 libmicrohttpd12")
     plugins = f"""LoadPlugin mqtt
 LoadPlugin write_prometheus
 <Plugin mqtt>

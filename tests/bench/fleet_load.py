@@ -4,9 +4,20 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from holdfast.simulated_node import Shape, SimulatedNode, Stamp
-from holdfast_wire import Ack, Birth, Event, SpoolState, content_digest, decode_down, encode
+from holdfast_wire import (
+    Ack,
+    Birth,
+    Event,
+    Report,
+    SpoolState,
+    content_digest,
+    decode_down,
+    decode_up,
+    encode,
+)
 from holdfast_wire.topic import up_topic
 
 INTERVAL_SECONDS = 10.0
@@ -22,7 +33,9 @@ class Fleet:
 
     def __init__(self, nodes: int, seed: int = 1) -> None:
         entropy = random.Random(seed)
-        shape = Shape(interval_seconds=INTERVAL_SECONDS, volumes=1, services=3, events_per_hour=0.0, epoch=_EPOCH)
+        shape = Shape(
+            interval_seconds=INTERVAL_SECONDS, volumes=1, services=3, events_per_hour=0.0, epoch=_EPOCH
+        )
         self._began = time.time()
         self._round = 0
         self._nodes = [
@@ -45,7 +58,7 @@ class Fleet:
         return [(_topic(node.name), node.report(self._stamp())) for node in self._nodes]
 
     def _stamp(self) -> Stamp:
-        elapsed = self._round * INTERVAL_SECONDS if hasattr(self, "_round") else 0.0
+        elapsed = self._round * INTERVAL_SECONDS
         return Stamp(self._began + elapsed, elapsed)
 
 
@@ -116,13 +129,15 @@ class EventSource:
             good = self._changed.wait_for(
                 lambda: len(self._sent_at) - len(self._acked_at) <= unanswered_max, timeout=timeout
             )
-        assert good, f"{len(self._sent_at) - len(self._acked_at)} messages without the collector's acknowledgement"
+        assert good, (
+            f"{len(self._sent_at) - len(self._acked_at)} messages without the collector's acknowledgement"
+        )
 
     def latencies(self, first: int = 1) -> list[float]:
         """Seconds from sending to the acknowledgement, of the messages from the `first` on."""
         return [self._acked_at[seq] - at for seq, at in self._sent_at.items() if seq >= first]
 
-    def _header(self) -> dict[str, object]:
+    def _header(self) -> dict[str, Any]:
         self._seq += 1
         return {
             "node": self.node,
@@ -142,8 +157,6 @@ class EventSource:
 
 def mean_facts(composed: Sequence[Composed]) -> float:
     """Facts per report."""
-    from holdfast_wire import Report, decode_up
-
     total = 0
     for topic, payload in composed:
         message = decode_up(topic.decode().split("/")[2], payload)

@@ -122,7 +122,10 @@ class _Connection(ABC):
             if not data:
                 return
             found, rest = split(rest + data)
-            self._take(found)
+            try:
+                self._take(found)
+            except OSError:
+                return  # closed between reading and answering
 
     @abstractmethod
     def _take(self, found: Sequence[Packet]) -> None:
@@ -156,7 +159,9 @@ class Publisher(_Connection):
     def wait_taken(self, unanswered_max: int = 0, timeout: float = 120.0) -> None:
         """Until the broker has answered all but so many. Raises AssertionError when it does not."""
         with self._answered:
-            good = self._answered.wait_for(lambda: self._sent - self._taken <= unanswered_max, timeout=timeout)
+            good = self._answered.wait_for(
+                lambda: self._sent - self._taken <= unanswered_max, timeout=timeout
+            )
         assert good, f"the broker left {self._sent - self._taken} publishes without an answer"
 
     def _take(self, found: Sequence[Packet]) -> None:
