@@ -48,7 +48,7 @@ def dead_parts(root: Node, source: str) -> list[Fault]:
     dead: set[int] = set()
     effort = EFFORT_MAX
     for node in walk(root):
-        if type_of(node) is not Type.BOOL or isinstance(node, Named | Remembered):
+        if type_of(node) is not Type.BOOL or isinstance(node, Constant | Named | Remembered):
             continue
         if any(id(child) in dead for child in children(node)):
             dead.add(id(node))

@@ -216,7 +216,7 @@ class _Reader:
             return None
         if kind not in RELATED[self.kind]:
             reachable = ", ".join(f"`{other}.`" for other in RELATED[self.kind]) or "none"
-            near = nearest(kind, list(RELATED[self.kind]))
+            near = "" if kind in RELATED else nearest(kind, list(RELATED[self.kind]))
             message = f"a {self.kind} has no one {kind}; resources it can ask about: {reachable}"
             self.fault(place, message, f"`{near}.`" if near else "")
             return None

@@ -82,7 +82,7 @@ def _refused_character(text: str) -> list[Fault]:
             quote = "" if character == quote else quote
         elif character in "'\"":
             if text.startswith(character * 3, offset):
-                return [Fault(offset, "text stands in single quotation marks")]
+                return [Fault(offset, "text stands between one pair of quotation marks")]
             quote = character
         elif character in _REFUSED and text[offset : offset + 2] != "!=":
             return [Fault(offset, f"{character!r} may not stand here: {_REFUSED[character]}")]
