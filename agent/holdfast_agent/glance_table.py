@@ -2,6 +2,7 @@
 
 import textwrap
 from collections import defaultdict
+from collections.abc import Sequence
 
 from holdfast_agent.glance import Glance
 from holdfast_wire import Resource, Section, SectionStatus
@@ -168,7 +169,7 @@ def _short(name: str) -> str:
     return name.removesuffix(".service")
 
 
-def _table(rows: list[tuple[str, ...]], *, right: set[int]) -> str:
+def _table(rows: Sequence[tuple[str, ...]], *, right: set[int]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -54,6 +54,7 @@ from holdfast_collector.core.record import (
     State,
     Tracked,
 )
+from holdfast_collector.core.seen import SeenMessages
 from holdfast_rules import RuleSet, Series
 from holdfast_wire import (
     Ack,
@@ -72,9 +73,6 @@ from holdfast_wire.message import Value
 
 NODES_MAX = 50_000
 """Beyond this one collector's page is of no use to a Prometheus; see the README on sizing."""
-SEEN_SECONDS = 86_400.0
-"""How long the identity of a durable message outlives the agent's promise not to send it again: a broker restored
-from an old copy, or a machine rolled back with its memory, comes with such messages."""
 WARM_UP_SECONDS_MIN = 30.0
 WARM_UP_SECONDS_MAX = 600.0
 """One node that reports once a day must not keep the whole fleet's alerts from resolving."""
@@ -102,7 +100,7 @@ class Collector:
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
         self._grace_seconds_max = 0.0
-        self._seen: dict[tuple[str, str], dict[tuple[int, int], dict[str, float]]] = {}
+        self._seen = SeenMessages(state.seen)
         self._deadlines: list[tuple[float, str, str]] = []
         """(when, node, probe): a section goes stale, or with an empty probe the node falls silent."""
         self._armed: dict[str, set[str]] = {}
@@ -169,7 +167,7 @@ class Collector:
                 except BaseException:
                     # The shell drops the commit with the exception. Were the message remembered as seen, its next
                     # copy would be acknowledged without ever having taken effect.
-                    self._unsee(commit)
+                    self._seen.untake(commit.seen)
                     raise
             case Ticked():
                 self._ticked(event.at, commit, effects)
@@ -278,8 +276,7 @@ class Collector:
         """A message that must take effect once. Acknowledged whenever its effect is committed, now or before."""
         digest = content_digest(event.payload)
         position = (message.epoch, message.seq)
-        seen = self._seen.setdefault((node.name, message.install_id), {})
-        digests = seen.get(position, {})
+        digests = self._seen.digests(node.name, message.install_id, position)
         ack = Publish(
             node.name,
             Ack(
@@ -304,16 +301,13 @@ class Collector:
                 f"{position[0]}.{position[1]} was another message before: a clone, or a rolled-back machine"
             )
             effects.append(Noted(node.name, "twin message taken", detail))
-        seen.setdefault(position, {})[digest] = event.at
-        commit.seen.append(Seen(node.name, message.install_id, message.epoch, message.seq, digest, event.at))
+        row = Seen(node.name, message.install_id, message.epoch, message.seq, digest, event.at)
+        self._seen.take(row)
+        commit.seen.append(row)
         effects.append(ack)
         if isinstance(message, Birth):
             return fold_birth(node, message, event.at)
         return self._event(node, message, event.at, commit)
-
-    def _unsee(self, commit: Commit) -> None:
-        for row in commit.seen:
-            del self._seen[(row.node, row.install_id)][(row.epoch, row.seq)][row.digest]
 
     def _event(self, node: Node, event: Event, at: float, commit: Commit) -> Folded:
         row = EventRow(
@@ -456,21 +450,9 @@ class Collector:
         self._court.judge(self._own, [key], at, warm=warm, commit=commit, effects=effects)
 
     def _prune(self, at: float, commit: Commit) -> None:
-        """Forget identities that the agent has promised not to use again and that are older than any broker's copy."""
-        for (name, install_id), seen in self._seen.items():
-            node = self.nodes.get(name)
-            if node is None or node.record.install_id != install_id:
-                continue
+        for node in self.nodes.values():
             floor = (node.record.floor.epoch, node.record.floor.seq)
-            old = [
-                position
-                for position, digests in seen.items()
-                if position < floor and at - max(digests.values()) > SEEN_SECONDS
-            ]
-            for position in old:
-                del seen[position]
-            if old:
-                commit.forgotten.extend((name, install_id, *position) for position in old)
+            commit.forgotten.extend(self._seen.prune(node.name, node.record.install_id, floor, at))
 
     # ---- beginnings and ends -------------------------------------------------------------------------------------
 
@@ -478,9 +460,6 @@ class Collector:
         for record in state.nodes:
             self.nodes[record.node] = Node(record, self.started_at)
             self._kept.add(record.node)
-        for row in state.seen:
-            seen = self._seen.setdefault((row.node, row.install_id), {})
-            seen.setdefault((row.epoch, row.seq), {})[row.digest] = row.at
         for count in state.counts:
             node = self.nodes.get(count.node)
             if node is not None:
@@ -513,7 +492,6 @@ class Collector:
         self._merge(self._court.forget(event.node, event.at), commit, effects)
         self._kept.discard(event.node)
         self._armed.pop(event.node, None)
-        for place in [place for place in self._seen if place[0] == event.node]:
-            del self._seen[place]
+        self._seen.forget_node(event.node)
         commit.nodes[event.node] = None
         effects.append(Forgot(event.node))
