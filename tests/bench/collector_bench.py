@@ -23,7 +23,7 @@ from tests.bench.processes import Missing
 FACTS_PER_MESSAGE = 20
 """What design and issue call a message; collectd sends each of them as a message of its own."""
 EVENT_RATE = 1000.0
-REPORT_RATE = 5000.0
+REPORT_RATE = 2000.0
 
 Run = Callable[[Path], Outcome]
 
