@@ -4,7 +4,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.processes import Program, installed_command, tool
@@ -90,3 +90,30 @@ class CollectorUnderTest:
                 return int(reply.status) == 200
         except (urllib.error.URLError, OSError):
             return False
+
+
+def start_agent(
+    folder: Path,
+    *,
+    broker_url: str,
+    command: Sequence[str],
+    node: str = "bench-agent",
+    ca_file: Path | None = None,
+    interval_seconds: float = 10.0,
+    probes: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Program:
+    """`holdfast-agent run` as `command` starts it. `probes` are tables of the configuration, `[probes.NAME]`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "agent.toml"
+    text = [
+        f'node = "{node}"',
+        f'interval = "{interval_seconds:g}s"',
+        f'state_dir = "{folder / "state"}"',
+        "[broker]",
+        f'urls = ["{broker_url}"]',
+        *([f'ca_file = "{ca_file}"'] if ca_file else []),
+        *probes,
+    ]
+    config.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return Program(node, [*command, "run", "--config", str(config)], folder=folder, environment=environment)

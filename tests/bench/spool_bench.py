@@ -22,6 +22,7 @@ from tests.bench.figures import milliseconds, percentile, print_heading, print_t
 from tests.bench.fleet_load import EventSource
 
 UNDER_WAY = (1, 10, 100)
+PEER = "sqlite3, one transaction per row"
 
 
 def messages(count: int) -> list[Spooled]:
@@ -56,6 +57,20 @@ async def timed_appends(folder: Path, spooled: list[Spooled], under_way: int) ->
     return taken
 
 
+def subjects(spooled: list[Spooled]) -> dict[str, Callable[[Path], list[float]]]:
+    """Every row of the table."""
+
+    def ours(under_way: int) -> Callable[[Path], list[float]]:
+        return lambda folder: asyncio.run(timed_appends(folder, spooled, under_way))
+
+    payload = spooled[0].payload
+    return {
+        **{f"holdfast spool, {count} under way": ours(count) for count in UNDER_WAY},
+        PEER: lambda folder: plain_sqlite.timed_single_commits(folder, payload, len(spooled)),
+        "fdatasync of 4 KiB alone": lambda folder: plain_sqlite.timed_syncs(folder, len(spooled)),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--appends", type=int, default=2000, help="per round and row")
@@ -65,18 +80,9 @@ def main() -> None:
     )
     asked = parser.parse_args()
     spooled = messages(asked.appends)
-    payload = spooled[0].payload
-    print_heading(f"Spool: durable appends of {len(payload)} bytes, {asked.rounds} rounds of {asked.appends}")
-    runs: dict[str, Callable[[Path], list[float]]] = {
-        f"holdfast spool, {count} under way": lambda folder, count=count: asyncio.run(
-            timed_appends(folder, spooled, count)
-        )
-        for count in UNDER_WAY
-    }
-    runs["sqlite3, one transaction per row"] = lambda folder: plain_sqlite.timed_single_commits(
-        folder, payload, asked.appends
-    )
-    runs["fdatasync of 4 KiB alone"] = lambda folder: plain_sqlite.timed_syncs(folder, asked.appends)
+    size = len(spooled[0].payload)
+    print_heading(f"Spool: durable appends of {size} bytes, {asked.rounds} rounds of {asked.appends}")
+    runs = subjects(spooled)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     walls = dict.fromkeys(runs, 0.0)
     for _ in range(asked.rounds):
@@ -85,7 +91,7 @@ def main() -> None:
                 began = time.perf_counter()
                 taken[name] += run(Path(own))
                 walls[name] += time.perf_counter() - began
-    peer = len(taken["sqlite3, one transaction per row"]) / walls["sqlite3, one transaction per row"]
+    peer = len(taken[PEER]) / walls[PEER]
     print_table(
         ["subject", "per second", "to sqlite3", "p50", "p99", "max"],
         [

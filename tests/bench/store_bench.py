@@ -48,8 +48,13 @@ def commits_of(events: int, per_commit: int) -> list[Commit]:
 
 def rows_in(commit: Commit) -> int:
     """Rows that a commit writes."""
-    return sum(
-        map(len, (commit.nodes, commit.alerts, commit.notices, commit.seen, commit.events, commit.counts))
+    return (
+        len(commit.nodes)
+        + len(commit.alerts)
+        + len(commit.notices)
+        + len(commit.seen)
+        + len(commit.events)
+        + len(commit.counts)
     )
 
 
