@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from holdfast_rules import duration
 from holdfast_rules.alert import AlertState
-from holdfast_rules.document import Items, Mistakes, Place, Table, Text, Value, kind_of
+from holdfast_rules.document import Items, Mistakes, Table, Text, Value, kind_of
 from holdfast_rules.errors import PackError, nearest
 from holdfast_rules.pack import read_document
 from holdfast_rules.parse import RELATED
@@ -187,8 +187,9 @@ def _expected(reader: Reader, every: float) -> tuple[Expectation, ...]:
             reader.mistakes.add(text.place, message, near)
         else:
             expected.append(Expectation(step, AlertState(text.value)))
-    if not expected and reader.value("expect") is not None and every:
-        reader.mistakes.add(_place(reader, "expect"), "`expect` is empty: a test without it shows nothing")
+    table = reader.value("expect")
+    if isinstance(table, Table) and not table.entries:
+        reader.mistakes.add(reader.table.keys["expect"], "`expect` is empty: a test without it shows nothing")
     return tuple(sorted(expected, key=lambda expectation: expectation.step))
 
 
@@ -211,7 +212,3 @@ def _timed(reader: Reader, key: str, every: float) -> list[tuple[int, Text]]:
         else:
             found.append((int(seconds / every), value))
     return found
-
-
-def _place(reader: Reader, key: str) -> Place:
-    return reader.table.keys[key]

@@ -50,10 +50,15 @@ class _Entry:
         self.name = name.value if isinstance(name, Text) else ""
         self.rule: Rule | None = read_rule(table, mistakes)
 
-    def texts(self, key: str) -> list[Text]:
-        value = self.table.entries.get(key)
-        items = value.items if isinstance(value, Items) else (value,)
-        return [item for item in items if isinstance(item, Text)]
+    def known_by(self, key: str) -> Text | None:
+        """Its `alert` or its `id`; a rule without an id goes by its alert."""
+        value = self.table.entries.get(key) or self.table.entries.get("alert")
+        return value if isinstance(value, Text) else None
+
+    @property
+    def inhibitors(self) -> list[Text]:
+        value = self.table.entries.get("inhibited_by")
+        return [item for item in value.items if isinstance(item, Text)] if isinstance(value, Items) else []
 
 
 class _Pack:
@@ -99,14 +104,17 @@ def _check_unique(entries: list[_Entry], files: Mapping[str, Mistakes]) -> None:
     for key in ("alert", "id"):
         first: dict[str, _Entry] = {}
         for entry in entries:
-            for text in entry.texts(key):
-                other = first.setdefault(text.value, entry)
-                if other is not entry:
-                    place = other.table.keys[key]
-                    files[entry.file].rule = entry.name
-                    message = f"`{key}` {text.value} is taken, at {other.file}:{place.line}"
-                    files[entry.file].add(text.place, message)
-                    files[entry.file].rule = ""
+            text = entry.known_by(key)
+            if text is None:
+                continue
+            other = first.setdefault(text.value, entry)
+            taken = other.known_by(key)
+            # Where the ids are the alerts, the alerts' own clash has said it all.
+            if other is not entry and taken is not None and (key == "alert" or other.name != entry.name):
+                mistakes = files[entry.file]
+                mistakes.rule = entry.name
+                mistakes.add(text.place, f"`{key}` {text.value} is taken, at {other.file}:{taken.place.line}")
+                mistakes.rule = ""
 
 
 def _check_inhibitions(entries: list[_Entry], known: set[str], files: Mapping[str, Mistakes]) -> None:
@@ -114,7 +122,7 @@ def _check_inhibitions(entries: list[_Entry], known: set[str], files: Mapping[st
     for entry in entries:
         mistakes = files[entry.file]
         mistakes.rule = entry.name
-        for text in entry.texts("inhibited_by"):
+        for text in entry.inhibitors:
             if text.value not in known:
                 near = nearest(text.value, sorted(known))
                 mistakes.add(text.place, f"`inhibited_by` names {text.value}, which no pack has", near)
@@ -134,7 +142,7 @@ def _inhibitors(name: str, by_name: Mapping[str, _Entry]) -> set[str]:
         if name not in found:
             found.add(name)
             entry = by_name.get(name)
-            waiting.extend(text.value for text in entry.texts("inhibited_by")) if entry else None
+            waiting.extend(text.value for text in entry.inhibitors) if entry else None
     return found
 
 
