@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import click
 from holdfast import rules_command
 from holdfast.api import Address, CollectorApi, Refused, Unreachable
 from holdfast.broker_choice import NoBroker
+from holdfast.simulate import Plan, Tally, simulate
+from holdfast.simulated_node import Shape
 from holdfast.terminal import Terminal, printable
 from holdfast.up import ChildDied, UpRefused, Wishes, up
 
@@ -49,6 +53,39 @@ def run_up(data: Path, port: int, broker: str, seconds: float | None) -> None:
     except ChildDied as error:
         click.echo(f"holdfast up: {error}", err=True)
         sys.exit(BAD_NEWS)
+
+
+@main.command("simulate")
+@click.option("--nodes", default=100, show_default=True, help="How many.")
+@click.option("--interval", default=10.0, show_default=True, help="Seconds between the reports of one node.")
+@click.option("--broker", default="mqtt://127.0.0.1:1883", show_default=True, help="Where they publish.")
+@click.option("--for", "seconds", type=float, help="Stop after this many seconds; without it, on Ctrl-C.")
+def run_simulate(nodes: int, interval: float, broker: str, seconds: float | None) -> None:
+    """Publish as many realistic nodes over real connections: to size a collector."""
+    # The epoch must grow from run to run, and the clock does.
+    shape = Shape(interval_seconds=interval, epoch=int(time.time()))
+    plan = Plan(brokers=(broker,), nodes=nodes, shape=shape, seconds=seconds)
+    terminal = Terminal()
+    tally = asyncio.run(_simulate(plan, terminal))
+    terminal.close()
+    terminal.line(_told(tally))
+    sys.exit(BAD_NEWS if tally.waiting or tally.refused or not tally.reports_taken else 0)
+
+
+async def _simulate(plan: Plan, terminal: Terminal) -> Tally:
+    stopping = asyncio.Event()
+    if sys.platform != "win32":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return await simulate(plan, lambda tally: terminal.live(_told(tally), time.monotonic()), stopping)
+
+
+def _told(tally: Tally) -> str:
+    trouble = f"; {printable(tally.trouble)}" if tally.trouble else ""
+    return (
+        f"{tally.connected} connected, {tally.reports_taken} of {tally.reports} reports taken, "
+        f"{tally.durable_acknowledged} of {tally.durable} events acknowledged{trouble}"
+    )
 
 
 @main.group()

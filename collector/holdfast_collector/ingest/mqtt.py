@@ -31,6 +31,8 @@ from holdfast_collector.errors import SessionLost
 
 CONNECT_SECONDS_MAX = 10.0
 """From the first SYN to the SUBACK. TLS over a slow link takes two seconds at the most."""
+CONNECT5_SECONDS_MAX = 5.0
+"""A broker that knows no MQTT 5 (amqtt) takes its properties for the length of a text and waits for the rest."""
 SHORT_SECONDS = 5.0
 """A session that ended sooner was no success."""
 OUTGOING_MAX = 10_000
@@ -198,16 +200,18 @@ class Session:
             return link
 
     async def _open(self, url: str, version: int) -> "_Link":
+        patience = CONNECT5_SECONDS_MAX if version == MQTTv50 else CONNECT_SECONDS_MAX
         self._links += 1
         link = _Link(self._options, self._links, version, self._delivered, self._send_waiting)
         # Messages of a resumed session may come with the CONNACK: from here on they find this link.
         self._link = link
         try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            async with asyncio.timeout(patience):
                 await link.open(url)
         except TimeoutError:
             await link.close()
-            raise SessionLost(f"no answer within {CONNECT_SECONDS_MAX:g} s") from None
+            kind = _VersionRefused if version == MQTTv50 else SessionLost
+            raise kind(f"no answer within {patience:g} s") from None
         except BaseException:
             await link.close()
             raise
