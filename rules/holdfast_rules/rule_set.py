@@ -51,7 +51,7 @@ class RuleSet(Struct, frozen=True, kw_only=True):
     def judge(self, subject: Subject, at: float) -> tuple[Finding, ...]:
         """What every rule of the subject's kind says of it, in the order of `of_kind`.
 
-        The same answers as one `Rule.judge` after the other, in under half the time (tests/bench/rules_bench.py).
+        The same answers as one `Rule.judge` after the other, in under half the time (tests/bench/rules_bench).
         """
         program = self.programs.get(subject.kind)
         return () if program is None else program(subject.facts.get, subject, at)

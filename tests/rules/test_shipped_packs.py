@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_collector.packs import load_rules, shipped_tests
-from holdfast_rules import Rule
+from holdfast_collector.packs import load_rules, shipped_packs, shipped_tests
+from holdfast_rules import Rule, load
 from holdfast_rules.packtest import Case, Shows, read_cases, run
 
 RULES = load_rules()
@@ -41,13 +41,23 @@ def test_each_rule_is_shown_to_fire_to_stay_quiet_to_miss_data_and_to_clear(rule
 def test_each_rule_has_a_runbook_entry_with_all_its_parts(rule: Rule) -> None:
     entry = ENTRIES.get(rule.alert, "")
 
+    head = f"`{rule.severity}` · {rule.id} · {rule.resource}"
+
+    assert entry.splitlines()[:1] == [f"{head} · {rule.verdict}" if rule.verdict else head]
     assert [part for part in PARTS if f"**{part}**" not in entry] == []
-    assert f"`{rule.severity}`" in entry
-    assert rule.id in entry
 
 
 def test_the_runbook_speaks_of_no_rule_that_is_not_shipped() -> None:
     assert sorted(ENTRIES) == sorted(rule.alert for rule in RULES.rules)
+
+
+def test_the_examples_of_the_language_page_work() -> None:
+    pack, tests = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+    rules = load({**shipped_packs(), "srv.yaml": pack})
+
+    assert "NodeStopped" not in rules.by_name
+    assert [run(case).failures for case in read_cases({"srv.test.yaml": tests}, rules)] == [()]
 
 
 def test_the_names_of_tests_are_sentences_of_their_own() -> None:
