@@ -54,6 +54,8 @@ HEALTHY: dict[str, Value] = {
     "network": False,
     "volatile": False,
 }
+QUOTIENT = "double(free_bytes) / double(size_bytes)"
+"""In CEL the quotient of two whole numbers is a whole number; here, as in Python, it is not."""
 ROUNDS = 9
 ROUND_SECONDS = 0.05
 
@@ -103,7 +105,7 @@ def peer(facts: dict[str, Value]) -> Callable[[], list[Any]] | None:
         cel = importlib.import_module("cel")
     except ImportError:
         return None
-    words = {" and ": " && ", " or ": " || ", "not ": "!"}
+    words = {" and ": " && ", " or ": " || ", "not ": "!", "free_bytes / size_bytes": QUOTIENT}
     programs = []
     for condition in CONDITIONS:
         for ours, theirs in words.items():
