@@ -1,6 +1,7 @@
 """Small files that are whole or absent, whatever happens while they are written."""
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -22,7 +23,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Windows has no such call and needs none (NTFS journals metadata)."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,6 +1,7 @@
 """What systemd is told: sd_notify(3), one datagram per message. Outside systemd everything here does nothing."""
 
 import socket
+import sys
 import time
 from collections.abc import Mapping
 
@@ -37,7 +38,7 @@ class ServiceNotify:
             self._send(f"STATUS={text}")
 
     def _send(self, message: str) -> None:
-        if not self._address:
+        if sys.platform == "win32" or not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             try:

@@ -98,12 +98,14 @@ async def test_alertmanager_that_lost_its_memory_learns_again(tmp_path: Path, re
     with AlertmanagerProcess(tmp_path / "am", receiver.url) as manager:
         async with telling(manager.url, resend=5.0) as at_work:
             at_work.view = [Assertion(key=key(full), alert=full)]
-            await wait_until(lambda: knows_any(manager))
+            learned: bool = await wait_until(lambda: knows_any(manager))
+            assert learned
             await asyncio.to_thread(manager.kill)
             await asyncio.to_thread(manager.start)
             assert await known(manager) == []
 
-            await wait_until(lambda: knows_any(manager))
+            learned = await wait_until(lambda: knows_any(manager))
+            assert learned
             (believed,) = await known(manager)
 
     assert (believed["labels"], believed["annotations"]) == (full.labels, full.annotations)
