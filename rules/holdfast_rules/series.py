@@ -13,13 +13,13 @@ from typing import overload
 from holdfast_rules.subject import Point
 
 BUCKETS = 31
-"""Per window. With four points each and the one from before the window, a window holds at most about 128 points."""
+"""Per window. With four points each, those half outside included, at most about 130 points."""
 
 
 class Series(Sequence[Point]):
     """Points (at, value) in order of time, as far back as `window_seconds`, plus the one that held when it began."""
 
-    __slots__ = ("_ats", "_bucket_seconds", "_values", "window_seconds")
+    __slots__ = ("_ats", "_bucket_end", "_bucket_seconds", "_bucket_start", "_values", "window_seconds")
 
     def __init__(self, window_seconds: float) -> None:
         assert window_seconds > 0, window_seconds
@@ -28,6 +28,9 @@ class Series(Sequence[Point]):
         # Two arrays of doubles and not a list of tuples: an eighth of the memory, and a collector has many of these.
         self._ats = array("d")
         self._values = array("d")
+        self._bucket_start = 0
+        """The index of the newest bucket's first point."""
+        self._bucket_end = float("-inf")
 
     def append(self, at: float, value: float) -> None:
         """Take in one observation. One that is older than the newest point is ignored: it cannot be current."""
@@ -36,31 +39,28 @@ class Series(Sequence[Point]):
             return
         if len(ats) > 1 and values[-1] == value == values[-2]:
             ats[-1] = at
-        else:
-            ats.append(at)
-            values.append(value)
-            self._thin_last_bucket()
-        self._forget_before(at - self.window_seconds)
+            return
+        ats.append(at)
+        values.append(value)
+        if at >= self._bucket_end:
+            self._forget_before(at - self.window_seconds)
+            self._bucket_start = len(ats) - 1
+            self._bucket_end = (at // self._bucket_seconds + 1) * self._bucket_seconds
+        elif len(ats) - self._bucket_start > 4:
+            self._thin_bucket()
 
     def since(self, at: float) -> Sequence[Point]:
         """The points from `at` on."""
         start = bisect_left(self._ats, at)
         return list(zip(self._ats[start:], self._values[start:], strict=True))
 
-    def _thin_last_bucket(self) -> None:
-        ats, values = self._ats, self._values
-        bucket = ats[-1] // self._bucket_seconds
-        start = len(ats) - 1
-        while start > 0 and ats[start - 1] // self._bucket_seconds == bucket:
-            start -= 1
-        if len(ats) - start <= 4:
-            return
-        inner = range(start, len(ats))
-        lowest = min(inner, key=values.__getitem__)
-        highest = max(inner, key=values.__getitem__)
-        kept = sorted({start, lowest, highest, len(ats) - 1})
-        ats[start:] = array("d", [ats[index] for index in kept])
-        values[start:] = array("d", [values[index] for index in kept])
+    def _thin_bucket(self) -> None:
+        """Of the newest bucket keep the first point, the last, the lowest and the highest."""
+        start = self._bucket_start
+        ats, values = self._ats[start:], self._values[start:]
+        kept = sorted({0, values.index(min(values)), values.index(max(values)), len(values) - 1})
+        self._ats[start:] = array("d", [ats[index] for index in kept])
+        self._values[start:] = array("d", [values[index] for index in kept])
 
     def _forget_before(self, start: float) -> None:
         """Keep the newest of the points at or before `start`: it is the value the window begins with."""
