@@ -64,6 +64,7 @@ class Reading(Generic[T]):
         self._lines = text.splitlines()
         self._variables: dict[Path, str] = {}
         self._stated: set[Path] = set()
+        self._refused: set[Path] = set()
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -74,11 +75,20 @@ class Reading(Generic[T]):
 
     def refuse(self, path: Path, why: str) -> None:
         """Report that the value at `path` cannot be used."""
+        self._refused.add(path)
         variable = self._variables.get(path)
         line = None if variable else self._line(path)
+        if line is None:
+            # A section nobody knows may have come with a variable of a key in it.
+            below = (name for known, name in self._variables.items() if known[: len(path)] == path)
+            variable = variable or next(below, None)
         origin = f"environment variable {variable}" if variable else self._origin
         place = f"{origin}:{line}" if line else origin
         self.mistakes.append(f"{place}: {_dotted(path)}: {why}")
+
+    def refused(self, path: Path) -> bool:
+        """Whether the value at `path` was refused already: its default, which stands there now, is no mistake."""
+        return path in self._refused
 
     def origin_of(self, path: Path) -> str:
         """Where the value at `path` comes from: `FILE:LINE`, `environment variable NAME` or `default`."""
@@ -143,7 +153,7 @@ class Reading(Generic[T]):
                 return msgspec.UNSET
             return seconds
         if get_origin(type_) is Literal and raw not in get_args(type_):
-            known = [str(value) for value in get_args(type_)]
+            known = [str(value) for value in get_args(type_) if value != ""]
             self.refuse(path, f"{raw!r} is none of {', '.join(known)}{nearest(str(raw), known)}")
             return msgspec.UNSET
         try:

@@ -233,7 +233,7 @@ def _check_http(reading: Reading[Config]) -> None:
     if _loopback(place[0]):
         return
     if not http.cert_file:
-        why = "beyond loopback needs TLS: set cert_file and key_file, or put a proxy in front and stay on 127.0.0.1"
+        why = "beyond loopback needs TLS: set cert_file and key_file, or stay on 127.0.0.1"
         reading.refuse(("http", "listen"), why)
     if not (http.client_ca_file or http.token_file):
         why = "beyond loopback needs authentication: set token_file or client_ca_file"
@@ -276,7 +276,7 @@ def _check_receiver(reading: Reading[Config], place: configuring.Path, receiver:
                 reading.refuse(
                     (*place, "secret_file"), "only webhooks are signed; alertmanager does not check"
                 )
-        case "":
+        case "" if not reading.refused((*place, "kind")):
             reading.refuse((*place, "kind"), "webhook or alertmanager")
     if not receiver.severities:
         reading.refuse((*place, "severities"), "none at all: the receiver would never hear anything")
