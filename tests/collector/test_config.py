@@ -250,9 +250,7 @@ def keys() -> list[str]:
     """Every key as the README must name it."""
     found = []
     for field in structs.fields(Config):
-        section = {"mqtt": Mqtt, "http": Http, "rules": Rules, "retention": Retention, "log": Log}.get(
-            field.name
-        )
+        section = SECTIONS.get(field.name)
         if field.name == "receiver":
             found += [f"receiver.{inner.name}" for inner in structs.fields(ReceiverConfig)]
         elif section is None:
