@@ -42,6 +42,7 @@ from holdfast_agent.probes.isolated_statfs_linux import IsolatedStatfs
 from holdfast_agent.probes.kmsg_device_linux import KmsgReader, open_kmsg
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import Mount, parse_fstab, parse_mountinfo
+from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.volume_choice import Volume, choose_volumes
 from holdfast_agent.probes.volume_facts import expected_writable, volume_facts
 from holdfast_wire import Resource
@@ -170,7 +171,7 @@ class Volumes(Poll[VolumesRaw], Watch):
             else:
                 held.callback(os.close, descriptor)
                 reader = KmsgReader(descriptor, after=None)
-                look = _at_most_once_a_second(refresh)
+                look = paced(refresh)
                 loop.add_reader(descriptor, lambda: look() if speaks_of_filesystems(reader) else None)
                 held.callback(loop.remove_reader, descriptor)
             await asyncio.Event().wait()
@@ -238,26 +239,6 @@ def _ask_local(volume: Volume, path: str, found: FilesystemRaw) -> FilesystemRaw
         read_only_flag=bool(result.f_flag & _ST_RDONLY),
         stat_errno=stat_errno,
     )
-
-
-def _at_most_once_a_second(refresh: Refresh) -> Refresh:
-    """`refresh`, at once when the last one is long ago, else when a second has passed: logs come in storms."""
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    waiting: asyncio.TimerHandle | None = None
-
-    def look() -> None:
-        nonlocal due, waiting
-        waiting = None
-        due = loop.time() + 1.0
-        refresh()
-
-    def ask() -> None:
-        nonlocal waiting
-        if waiting is None:
-            waiting = loop.call_at(due, look)
-
-    return ask
 
 
 def _text(path: Path) -> str:

@@ -31,7 +31,7 @@ class Watched:
 
     async def seen(self, resource: str, type_: str) -> Happening:
         """Wait for the first such event."""
-        found = await self._until(lambda: self.of(resource, type_), f"{type_} of {resource}")
+        found = await self.until(lambda: self.of(resource, type_), f"{type_} of {resource}")
         return found[0]
 
     async def started(self) -> None:
@@ -39,9 +39,11 @@ class Watched:
         await asyncio.sleep(0)
 
     async def refreshed(self, more_than: int = 0) -> None:
-        await self._until(lambda: self.refreshes > more_than, "a refresh")
+        await self.until(lambda: self.refreshes > more_than, "a refresh")
 
-    async def _until(self, condition: Callable[[], Found], what: str) -> Found:
+    async def until(self, condition: Callable[[], Found], what: str = "a condition") -> Found:
+        """Wait for a condition while the watch runs; what ends the watch is raised."""
+
         def ended_or_met() -> Found:
             if self._task is not None and self._task.done():
                 self._task.result()
