@@ -85,7 +85,7 @@ class Court:
         for resource_key in list(node.resources):
             subject = None
             for rule in self.rules.of_kind(resource_key[0]):
-                if rule.windows:
+                if rule.timed:
                     subject = subject or ResourceSubject(node, resource_key)
                     self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
 
