@@ -116,6 +116,13 @@ def test_a_counter_that_restarts_is_never_said_to_have_grown_more_than_it_did(
     assert 0 <= found[0] <= real
 
 
+def test_thousands_of_points_in_a_window_leave_a_hundred_odd() -> None:
+    series = kept([(1000.0 + index / 10, float(index * 7919 % 1000)) for index in range(6000)])
+
+    assert 100 < len(series) <= 133
+    assert 1600.0 - WINDOW - 20.0 <= series[0][0] <= 1600.0 - WINDOW
+
+
 def test_a_value_that_stays_costs_two_points() -> None:
     series = kept([(float(at), 7.0) for at in range(0, 5000, 10)])
 
