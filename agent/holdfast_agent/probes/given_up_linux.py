@@ -12,9 +12,9 @@ from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_km
 class GivenUp:
     """Follows the kernel log from poll to poll: which devices' filesystems it gave up."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reader: KmsgReader | None = None) -> None:
         self._path = path
-        self._reader: KmsgReader | None = None
+        self._reader = reader
         self.devices: dict[str, str] = {}
         self.unreadable = ""
 

@@ -1,7 +1,6 @@
 """The kernel log probe: nothing lost, nothing repeated without need, blindness said."""
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,64 +12,48 @@ from holdfast_agent.probes.kernel_log_linux import KernelLog
 from holdfast_agent.probes.kmsg import KmsgRecord
 from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_kmsg
 from tests import needs
+from tests.agent.probes.kmsg_socket import KmsgSocket
 from tests.agent.probes.watching import watching
 from tests.rigs.failing_disk import FailingDisk
 from tests.rigs.loop_disk import LoopDisk
 
 
-class Log:
-    """A stand-in for an open /dev/kmsg: a datagram socket gives one record per read, too."""
-
-    def __init__(self) -> None:
-        self._writing, self._reading = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._reading.setblocking(False)
-        self.descriptor = self._reading.fileno()
-
-    def say(self, seq: int, text: str, *, priority: int = 3) -> None:
-        self._writing.send(f"{priority},{seq},{seq * 1000},-;{text}\n".encode())
-
-    def close(self) -> None:
-        self._writing.close()
-        self._reading.close()
-
-
 @pytest.fixture
-def log() -> Iterator[Log]:
-    log = Log()
-    yield log
-    log.close()
+def log() -> Iterator[KmsgSocket]:
+    with KmsgSocket() as log:
+        yield log
 
 
 def seqs(reader: KmsgReader) -> list[int | KmsgGap]:
     return [found.seq if isinstance(found, KmsgRecord) else found for found in reader.read_available()]
 
 
-def test_a_reader_passes_over_what_is_reported_already(log: Log) -> None:
+def test_a_reader_passes_over_what_is_reported_already(log: KmsgSocket) -> None:
     for seq in range(5):
-        log.say(seq, "text")
+        log.say("text", seq=seq)
 
     assert seqs(KmsgReader(log.descriptor, after=2)) == [3, 4]
 
 
-def test_a_hole_behind_the_cursor_is_told_before_what_follows_it(log: Log) -> None:
-    log.say(10, "text")
-    log.say(11, "text")
-    log.say(14, "text")
+def test_a_hole_behind_the_cursor_is_told_before_what_follows_it(log: KmsgSocket) -> None:
+    log.say("text", seq=10)
+    log.say("text", seq=11)
+    log.say("text", seq=14)
 
     assert seqs(KmsgReader(log.descriptor, after=7)) == [KmsgGap(2, 10), 10, 11, KmsgGap(2, 14), 14]
 
 
-def test_the_first_reader_of_a_running_machine_misses_nothing_it_ever_had(log: Log) -> None:
-    log.say(900, "text")
+def test_the_first_reader_of_a_running_machine_misses_nothing_it_ever_had(log: KmsgSocket) -> None:
+    log.say("text", seq=900)
 
     assert seqs(KmsgReader(log.descriptor, after=None)) == [900]
 
 
-def test_a_reader_goes_on_where_it_stopped(log: Log) -> None:
+def test_a_reader_goes_on_where_it_stopped(log: KmsgSocket) -> None:
     reader = KmsgReader(log.descriptor, after=-1)
-    log.say(0, "text")
+    log.say("text", seq=0)
     first = seqs(reader)
-    log.say(1, "text")
+    log.say("text", seq=1)
 
     assert (first, seqs(reader), reader.newest) == ([0], [1], 1)
 
