@@ -71,6 +71,8 @@ class App:
         self._broker_connected: bool | None = None
         self._broker_detail = "not connected yet"
         self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
+        self._undelivered: dict[str, Notice] = {}
+        """Committed notices that no receiver has taken yet, by id: what new notifiers must begin with."""
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._metrics = OwnMetrics(version, self._started_at)
         self._log = structlog.get_logger()
@@ -164,7 +166,7 @@ class App:
         self._context.config = config
         self._engine.retention = config.retention
         self._engine.post(RulesReplaced(self._now(), rules))
-        for notice in list(self._collector.outbox.values()):
+        for notice in list(self._undelivered.values()):
             self._dispatch(notice)
         waiting = [
             name for name in ("data_dir", "mqtt", "http") if getattr(old, name) != getattr(config, name)
@@ -237,6 +239,7 @@ class App:
         self._release.rejected(self._now(), Rejected("", reason, topic, payload))
 
     def _dispatch(self, notice: Notice) -> None:
+        self._undelivered[notice.id] = notice
         held = self._notifiers.get(notice.receiver)
         if held is not None:
             held[0].add(notice)
@@ -245,6 +248,7 @@ class App:
         self._done(notice, "no receiver of this name is configured any more")
 
     def _done(self, notice: Notice, refused: str) -> None:
+        self._undelivered.pop(notice.id, None)
         self._engine.post(Delivered(self._now(), notice.id, refused))
 
     def _believed(self, receiver: ReceiverConfig) -> Iterator[Assertion]:
