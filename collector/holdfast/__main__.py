@@ -1,91 +1,216 @@
-"""The operator's command. Exit codes: 0 good, 1 bad news, 2 the user's mistake."""
+"""The operator's command `holdfast`. The only file that knows click.
+
+Exit codes: 0 good; 1 bad news, among them a collector that does not answer; 2 the user's mistake.
+"""
 
 import asyncio
 import json
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    sys.stderr.write(
+        "holdfast comes with the collector, which is not installed: pip install 'holdfast[collector]'\n"
+    )
+    sys.exit(2)
+
+from msgspec import structs
 
 from holdfast import rules_command
 from holdfast.api import Address, CollectorApi, Refused, Unreachable
 from holdfast.broker_choice import NoBroker
 from holdfast.simulate import Plan, Tally, simulate
-from holdfast.simulated_node import Shape
+from holdfast.simulated_node import shape_for
+from holdfast.standing import alert_lines, firing, status_lines, tally_line, troubled
 from holdfast.terminal import Terminal, printable
 from holdfast.up import ChildDied, UpRefused, Wishes, up
+from holdfast_collector.ingest.mqtt import PORTS
+from holdfast_wire import topic
+from holdfast_wire.configuring import duration_seconds
 
 BAD_NEWS = 1
 USERS_MISTAKE = 2
-URL = click.option("--url", default="http://127.0.0.1:9760", show_default=True, help="The collector.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the collector's own answer.")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: `20`, `20s`, `5m`, `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = duration_seconds(value) or 0.0
+        if not 0.0 < seconds < 1e9:
+            self.fail(f"{value!r} is no duration: write 20, 20s, 5m or 1h30m", param, ctx)
+        return seconds
+
+
+class BrokerUrl(click.ParamType[str]):
+    """`mqtt://HOST:PORT`."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        scheme, found, rest = str(value).partition("://")
+        port = rest.rpartition(":")[2] if ":" in rest else "1"
+        if not found or scheme not in PORTS or not rest or not port.isdecimal() or not 0 < int(port) < 65_536:
+            self.fail(f"{value!r} is no broker: write mqtt://HOST:PORT", param, ctx)
+        return str(value)
+
+
+def asks_a_collector(command: Command) -> Command:
+    """The options of a command that talks to a running collector."""
+    options = (
+        click.option("--url", default="http://127.0.0.1:9760", show_default=True, help="The collector."),
+        click.option(
+            "--token-file",
+            type=click.Path(exists=True, dir_okay=False),
+            help="The bearer token, where the collector wants one.",
+        ),
+        click.option(
+            "--ca-file",
+            type=click.Path(exists=True, dir_okay=False),
+            help="Whom to trust with https; default: the system's authorities.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="holdfast")
 def main() -> None:
-    """Prove that the state on your machines is durable, and hear when it is not."""
+    """Prove that the state on your machines is durable, and hear when it is not.
+
+    Exit codes: 0 good, 1 bad news, 2 your mistake.
+    """
 
 
 @main.command("up")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default=Path(".holdfast"),
     show_default=True,
-    help="All is kept there.",
+    help="Everything is written below this folder.",
 )
-@click.option("--port", default=9760, show_default=True, help="Of the status page, on 127.0.0.1.")
 @click.option(
-    "--broker", type=click.Choice(["auto", "mosquitto", "embedded"]), default="auto", show_default=True
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=9760,
+    show_default=True,
+    help="Of page, metrics and API, on 127.0.0.1; 0 for any that is free.",
 )
-@click.option("--for", "seconds", type=float, help="Stop after this many seconds.")
+@click.option(
+    "--broker",
+    type=click.Choice(["auto", "mosquitto", "embedded"]),
+    default="auto",
+    show_default=True,
+    help="auto: mosquitto where it is installed, else the embedded one.",
+)
+@click.option("--for", "seconds", type=Duration(), help="Stop this long after everything runs, e.g. 20s.")
 def run_up(data: Path, port: int, broker: str, seconds: float | None) -> None:
     """Run broker, collector and agent on this machine, with nothing to configure."""
     try:
         asyncio.run(up(Wishes(data=data, port=port, broker=broker, seconds=seconds), Terminal()))
     except (UpRefused, NoBroker) as error:
-        click.echo(f"holdfast up: {error}", err=True)
-        sys.exit(USERS_MISTAKE)
+        _fail(f"holdfast up: {error}", USERS_MISTAKE)
     except ChildDied as error:
-        click.echo(f"holdfast up: {error}", err=True)
-        sys.exit(BAD_NEWS)
+        _fail(f"holdfast up: {error}", BAD_NEWS)
 
 
 @main.command("simulate")
-@click.option("--nodes", default=100, show_default=True, help="How many.")
-@click.option("--interval", default=10.0, show_default=True, help="Seconds between the reports of one node.")
-@click.option("--broker", default="mqtt://127.0.0.1:1883", show_default=True, help="Where they publish.")
-@click.option("--for", "seconds", type=float, help="Stop after this many seconds; without it, on Ctrl-C.")
-def run_simulate(nodes: int, interval: float, broker: str, seconds: float | None) -> None:
-    """Publish as many realistic nodes over real connections: to size a collector."""
+@click.option(
+    "--nodes", type=click.IntRange(1, 99_999), default=100, show_default=True, help="How many machines."
+)
+@click.option(
+    "--interval", type=Duration(), default=10.0, show_default=True, help="Between the reports of one node."
+)
+@click.option(
+    "--broker",
+    "brokers",
+    type=BrokerUrl(),
+    multiple=True,
+    default=("mqtt://127.0.0.1:1883",),
+    show_default=True,
+    help="Where they publish; repeat it for a list to be tried in turn.",
+)
+@click.option("--for", "seconds", type=Duration(), help="Stop after this long; without it, on Ctrl-C.")
+@click.option(
+    "--facts",
+    type=click.IntRange(1, 2000),
+    default=51,
+    show_default=True,
+    help="About how many facts an ordinary report carries: 17 for each volume.",
+)
+@click.option(
+    "--events",
+    type=click.FloatRange(0.0),
+    default=1.0,
+    show_default=True,
+    help="Events, which must not be lost, per node and hour.",
+)
+@click.option("--prefix", default="sim", show_default=True, help="Nodes are called PREFIX-00001 and so on.")
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON at the end.")
+def run_simulate(
+    nodes: int,
+    interval: float,
+    brokers: tuple[str, ...],
+    seconds: float | None,
+    facts: int,
+    events: float,
+    prefix: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Publish many realistic nodes over real connections: to size a collector, or to try rules."""
+    if not topic.node_name_valid(f"{prefix}-00001"):
+        raise click.BadParameter(f"{prefix!r} cannot begin a node's name", param_hint="--prefix")
     # The epoch must grow from run to run, and the clock does.
-    shape = Shape(interval_seconds=interval, epoch=int(time.time()))
-    plan = Plan(brokers=(broker,), nodes=nodes, shape=shape, seconds=seconds)
+    shape = shape_for(facts, interval, events, epoch=int(time.time()))
+    plan = Plan(brokers=brokers, nodes=nodes, shape=shape, seconds=seconds, prefix=prefix, seed=seed)
     terminal = Terminal()
-    tally = asyncio.run(_simulate(plan, terminal))
+    tally = asyncio.run(_simulate(plan, terminal, quiet=as_json))
     terminal.close()
-    terminal.line(_told(tally))
-    sys.exit(BAD_NEWS if tally.waiting or tally.refused or not tally.reports_taken else 0)
+    if as_json:
+        click.echo(json.dumps(structs.asdict(tally) | {"waiting": tally.waiting}))
+    else:
+        click.echo(printable(tally_line(tally)))
+    if not tally.reports_taken:
+        _fail(f"holdfast simulate: nothing was published: {printable(tally.trouble)}", BAD_NEWS)
+    if tally.refused or tally.waiting:
+        said = (
+            f"{tally.refused} messages refused by the broker, {tally.waiting} not acknowledged by a collector"
+        )
+        _fail(f"holdfast simulate: {said}: does one listen on this broker?", BAD_NEWS)
 
 
-async def _simulate(plan: Plan, terminal: Terminal) -> Tally:
+async def _simulate(plan: Plan, terminal: Terminal, *, quiet: bool) -> Tally:
     stopping = asyncio.Event()
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    return await simulate(plan, lambda tally: terminal.live(_told(tally), time.monotonic()), stopping)
 
+    def progress(tally: Tally) -> None:
+        if not quiet:
+            terminal.live(printable(tally_line(tally)), time.monotonic())
 
-def _told(tally: Tally) -> str:
-    trouble = f"; {printable(tally.trouble)}" if tally.trouble else ""
-    return (
-        f"{tally.connected} connected, {tally.reports_taken} of {tally.reports} reports taken, "
-        f"{tally.durable_acknowledged} of {tally.durable} events acknowledged{trouble}"
-    )
+    return await simulate(plan, progress, stopping)
 
 
 @main.group()
@@ -108,50 +233,75 @@ def test(paths: tuple[str, ...]) -> None:
 
 
 @main.command()
-@URL
-@AS_JSON
-def alerts(url: str, as_json: bool) -> None:
-    """List what fires; exit code 1 when something does."""
-    found = _ask(url, "/api/v1/alerts")
-    firing = [row for row in found["alerts"] if row["state"] == "firing" and row["alertname"] != "Watchdog"]
+@asks_a_collector
+def status(url: str, token_file: str | None, ca_file: str | None, as_json: bool) -> None:
+    """Say how collector and fleet stand; exit code 1 unless all is well."""
+    api = _api(url, token_file, ca_file)
+    answer = _asked(lambda: api.get("/api/v1/status"))
+    nodes = _asked(lambda: api.get("/api/v1/nodes", limit=1))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(answer | {"nodes": nodes["by_state"]}, indent=2))
     else:
-        for row in firing:
-            click.echo(printable(f"{row['severity']:7} {row['alertname']}: {row['annotations']['summary']}"))
-            click.echo(printable(f"        {row['key']}"))
-        click.echo(f"{len(firing)} firing")
-    sys.exit(BAD_NEWS if firing else 0)
+        _print(status_lines(api.url, answer, nodes))
+    sys.exit(BAD_NEWS if troubled(answer, nodes) else 0)
+
+
+@main.command()
+@asks_a_collector
+@click.option("--all", "everything", is_flag=True, help="Pending, resolved and informative ones, too.")
+@click.option("--node", help="Of this node only.")
+def alerts(
+    url: str, token_file: str | None, ca_file: str | None, as_json: bool, everything: bool, node: str | None
+) -> None:
+    """List what fires for a person to act on; exit code 1 when something does."""
+    api = _api(url, token_file, ca_file)
+    asked = {"limit": 10_000} | ({"node": node} if node else {})
+    rows = _asked(lambda: api.get("/api/v1/alerts", **asked))["alerts"]
+    shown = rows if everything else firing(rows)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        _print(alert_lines(shown, time.time()))
+    sys.exit(BAD_NEWS if firing(rows) else 0)
 
 
 @main.command()
 @click.argument("key")
-@click.option("--reason", required=True, help="Why; it stays with the alert.")
-@URL
-def ack(key: str, reason: str, url: str) -> None:
-    """Acknowledge an alert by its key."""
+@click.option("--reason", required=True, help="Who took over, and why; it stays with the alert.")
+@asks_a_collector
+def ack(key: str, reason: str, url: str, token_file: str | None, ca_file: str | None, as_json: bool) -> None:
+    """Acknowledge the alert KEY, as `holdfast alerts` prints it."""
+    api = _api(url, token_file, ca_file)
+    answer = _asked(lambda: api.post("/api/v1/acks", {"key": key, "reason": reason}))
+    click.echo(json.dumps(answer, indent=2) if as_json else f"acknowledged: {printable(key)}")
+
+
+def _api(url: str, token_file: str | None, ca_file: str | None) -> CollectorApi:
     try:
-        _api(url).post("/api/v1/acks", {"key": key, "reason": reason})
-    except (Unreachable, Refused) as error:
-        click.echo(f"holdfast: {error}", err=True)
-        sys.exit(BAD_NEWS)
-    click.echo("acknowledged")
+        return CollectorApi(Address(url=url, token_file=token_file or "", ca_file=ca_file or ""))
+    except (ValueError, OSError) as error:
+        _fail(f"holdfast: {error}", USERS_MISTAKE)
 
 
-def _api(url: str) -> CollectorApi:
+def _asked(question: Callable[[], Any]) -> Any:
+    """The collector's answer. What it will not do because of the question (HTTP 4xx) is the user's mistake."""
     try:
-        return CollectorApi(Address(url=url))
-    except ValueError as error:
-        click.echo(f"holdfast: {error}", err=True)
-        sys.exit(USERS_MISTAKE)
+        return question()
+    except Unreachable as error:
+        _fail(f"holdfast: no collector answers: {printable(str(error))}", BAD_NEWS)
+    except Refused as error:
+        mistake = 400 <= error.status < 500
+        _fail(f"holdfast: {printable(str(error))}", USERS_MISTAKE if mistake else BAD_NEWS)
 
 
-def _ask(url: str, path: str) -> Any:
-    try:
-        return _api(url).get(path)
-    except (Unreachable, Refused) as error:
-        click.echo(f"holdfast: {error}", err=True)
-        sys.exit(BAD_NEWS)
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(printable(line))
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
