@@ -220,6 +220,16 @@ def test_what_python_cannot_read_is_refused_in_its_words(text: str) -> None:
     assert message.startswith(("not an expression: ", "the character"))
 
 
+def test_what_is_too_long_is_refused_before_it_is_read() -> None:
+    spaced = "dead" + " " * 5000 + "or writable"
+
+    assert faults(spaced) == [
+        (spaced[4096:], "the condition has 5015 characters; 4096 are the most there may be", ""),
+    ]
+    [(_, message, _)] = faults(" or ".join(["dead"] * 501))
+    assert message == "too long"
+
+
 def test_all_mistakes_come_at_once_in_the_order_of_their_place() -> None:
     found = faults("free_ration < 0.1 and dead > 1 and mxa(1, 2) > 1")
 
