@@ -28,6 +28,7 @@ import trustme
 from msgspec import Struct
 
 from tests.bench import collectd
+from tests.bench.boxed_services import BoxedServices
 from tests.bench.figures import MB, milliseconds, print_heading, print_table
 from tests.bench.holdfast_parts import CollectorUnderTest, start_agent, start_broker
 from tests.bench.processes import CpuMeter, Missing, Program, memory, tool
@@ -80,18 +81,16 @@ def start_tls_broker(folder: Path) -> tuple[Broker, str, Path]:
 
 
 @contextlib.contextmanager
-def services(count: int, folder: Path) -> Iterator[dict[str, str]]:
-    """Running systemd services to watch; the environment in which an agent finds them."""
+def services(count: int, folder: Path, command: list[str]) -> Iterator[list[str]]:
+    """Running systemd services to watch; the agent's command, wrapped so that it finds them."""
     try:
         box = SystemdBox(folder)
     except pytest.skip.Exception as missing:
         print(f"services of this machine's own systemd, if it has one: {missing}")
-        yield {}
+        yield command
         return
     with box:
-        box.unit("bench@.service", "[Service]\nExecStart=/bin/sleep infinity\n")
-        box.run("systemctl", "start", *(f"bench@{number}.service" for number in range(count)))
-        yield {"DBUS_SYSTEM_BUS_ADDRESS": box.bus_address}
+        yield BoxedServices(box, count).watched_by(command)
 
 
 @contextlib.contextmanager
@@ -121,9 +120,7 @@ def start_exporter(folder: Path, port: int) -> Program:
     return Program("node_exporter", command, folder=folder).wait_ready("Listening on")
 
 
-def start_subjects(
-    stack: contextlib.ExitStack, folder: Path, agent: Path, environment: dict[str, str]
-) -> list[Subject]:
+def start_subjects(stack: contextlib.ExitStack, folder: Path, agent: list[str]) -> list[Subject]:
     """All that is installed, running side by side until the stack ends."""
     broker, tls_url, ca_file = start_tls_broker(folder / "tls")
     stack.callback(broker.stop)
@@ -132,18 +129,16 @@ def start_subjects(
     plain = start_agent(
         folder / "plain",
         broker_url=broker.url,
-        command=[str(agent)],
+        command=agent,
         node="bench-plain",
-        environment=environment,
     )
     subjects = [Subject("holdfast-agent", stack.enter_context(plain))]
     tls = start_agent(
         folder / "tls-agent",
         broker_url=tls_url,
-        command=[str(agent)],
+        command=agent,
         node="bench-tls",
         ca_file=ca_file,
-        environment=environment,
     )
     subjects.append(Subject("holdfast-agent, TLS", stack.enter_context(tls)))
     port = free_port()
@@ -158,7 +153,7 @@ def start_subjects(
             folder / "collectd",
             broker_port=broker.port,
             interval_seconds=INTERVAL_SECONDS,
-            processes=[f"service{number}" for number in range(39)] + ["sleep"],
+            processes=[*(f"service{number}" for number in range(39)), "sleep"],
         )
         subjects.append(Subject("collectd: df, disk, 40 processes, mqtt", stack.enter_context(peer)))
     except Missing as missing:
@@ -204,8 +199,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-")))
         agent = base_install(asked.venv or folder / "venv")
-        environment = stack.enter_context(services(asked.services, folder / "systemd"))
-        subjects = start_subjects(stack, folder, agent, environment)
+        command = stack.enter_context(services(asked.services, folder / "systemd", [str(agent)]))
+        subjects = start_subjects(stack, folder, command)
         rows = measure(subjects, asked.seconds)
         print_table(["subject", "RSS MB", "PSS MB", "private MB", "CPU per cycle", "of a core"], rows)
     print(f"MB is 10⁶ bytes. Run as {'root' if os.geteuid() == 0 else 'an ordinary user'}.")

@@ -33,6 +33,15 @@ TIGHT = Pace(scrape=5, evaluate=5, group_wait=1)
 """The tightest that people run a fleet with."""
 
 
+class Arrival(Struct, frozen=True):
+    """One thing heard of."""
+
+    at: float
+    """On the clock of `time.perf_counter`."""
+    body: bytes
+    """The whole request."""
+
+
 class Arrivals:
     """A webhook's receiver that notes when each thing was first heard of."""
 
@@ -40,16 +49,19 @@ class Arrivals:
         """`names` reads out of a request's body whom it speaks of."""
         self._names = names
         self._times: list[float] = []
+        self._read = 0
+        self._first: dict[str, Arrival] = {}
         self.receiver = Receiver()
         self.receiver.answer = self._note
 
-    def first(self) -> dict[str, float]:
-        """Whom → when first, on the clock of `time.perf_counter`."""
-        found: dict[str, float] = {}
-        for at, post in zip(self._times, self.receiver.posts, strict=False):
+    def first(self) -> dict[str, Arrival]:
+        """Whom → how it was first heard of them."""
+        posts = self.receiver.posts
+        for at, post in list(zip(self._times, posts, strict=False))[self._read :]:
             for name in self._names(post.body):
-                found.setdefault(name, at)
-        return found
+                self._first.setdefault(name, Arrival(at, post.body))
+        self._read = len(posts)
+        return self._first
 
     def close(self) -> None:
         self.receiver.close()

@@ -22,6 +22,18 @@ class BoxedServices:
         box.unit("bench@.service", _UNIT)
         box.run("systemctl", "enable", "--now", *self.names)
 
+    def watched_by(self, command: list[str]) -> list[str]:
+        """The command, run where this systemd seems to be the machine's own; everything else is as outside.
+
+        In a mount namespace of its own /run holds the sign that systemd runs (sd_booted(3)) and the way to the box's
+        bus. Network, disks and process ids stay the machine's: a spool's fsync reaches a real disk.
+        """
+        script = (
+            'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && ln -s "$0" /run/dbus && exec "$@"'
+        )
+        bus = str(self._box.root / "run" / "dbus")
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, bus, *command]
+
     def pids(self) -> dict[str, int]:
         """Service → its main process, as this machine counts processes."""
         inner = self._box.run("systemctl", "show", "--property=MainPID", "--value", *self.names).split()
