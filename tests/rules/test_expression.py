@@ -54,6 +54,7 @@ def answer(text: str, facts: dict[str, Value] = FACTS, kind: str = "volume", **m
         ("writable\n  and\n\tfree_ratio < 0.3", True),
         ('mountpoint == "/mnt/50% #1 & R|D!" or writable', True),
         ('mountpoint == "C:\\\\"', False),
+        ("'it\\'s # 1' == mountpoint or writable", True),
         ("volume.free_ratio < 0.3", True),
     ],
 )
@@ -121,6 +122,8 @@ def test_an_expression_tells_what_it_reads_and_how_far_back() -> None:
     assert expression.names == ("node.reporting", "free_bytes", "fstype")
     assert expression.windows == {"free_bytes": 3600.0}
     assert expression.timed
+    shorter_last = 'delta(free_bytes, "1h") < 0 and delta(free_bytes, "10m") < 0'
+    assert compile_expression(shorter_last, "volume").windows == {"free_bytes": 3600.0}
 
 
 def faults(text: str, kind: str = "volume") -> list[tuple[str, str, str]]:

@@ -81,8 +81,8 @@ def test_a_rule_set_answers_by_kind() -> None:
         {
             "a.yaml": """\
 rules:
-  - {alert: One, resource: volume, when: 'delta(free_bytes, "1h") < 0', severity: info, summary: x}
-  - {alert: Two, resource: volume, when: 'time_to_zero(free_bytes, "6h") < 9', severity: info, summary: x}
+  - {alert: One, resource: volume, when: 'time_to_zero(free_bytes, "6h") < 9', severity: info, summary: x}
+  - {alert: Two, resource: volume, when: 'delta(free_bytes, "1h") < 0', severity: info, summary: x}
   - {alert: Three, resource: node, when: boot_dirty, severity: info, summary: x}
 """
         }
