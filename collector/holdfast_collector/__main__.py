@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(asked.config) if asked.verb == "run" else _check(asked.config)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("holdfast"):
+        library = (error.name or "").partition(".")[0]
+        if library.startswith("holdfast"):
             raise
         print(
-            f"the collector needs {error.name}, which is not installed: pip install 'holdfast[collector]'",
+            f"the collector needs {library}, which is not installed: pip install 'holdfast[collector]'",
             file=sys.stderr,
         )
     except (AlreadyRunning, ListenFailed, StoreNewer) as error:

@@ -48,8 +48,8 @@ from holdfast_rules import AlertState, PackError, RuleSet
 from holdfast_wire.message import Value
 from holdfast_wire.topic import UP_FILTER
 
-RECENT_SECONDS = 86_400.0
-"""Events read back at start: longer than the rules of any shipped pack look back."""
+RECENT_SECONDS_MIN = 86_400.0
+"""Events read back at start; more where a rule looks further back. A reload may bring such a rule later."""
 STOP_SECONDS = 3.0
 """How long each part may take to end; the whole stays below the five seconds that operators are promised."""
 
@@ -76,7 +76,7 @@ class App:
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._metrics = OwnMetrics(version, self._started_at)
         self._log = structlog.get_logger()
-        self._store, loaded = _open_store(Path(config.data_dir) / DATABASE, self._started_at)
+        self._store, loaded = _open_store(Path(config.data_dir) / DATABASE, rules, self._started_at)
         self._epoch = self._store.take(PARTITION)
         self._quarantined = self._store.opening.loss
         self._collector = Collector(
@@ -406,11 +406,14 @@ async def _main(
     await app.run()
 
 
-def _open_store(path: Path, at: float) -> tuple[SqliteStore, Loaded]:
+def _open_store(path: Path, rules: RuleSet, at: float) -> tuple[SqliteStore, Loaded]:
     """The store and its memory. A file that opens but cannot be read is set aside like one that does not open."""
 
+    windows = (seconds for facts in rules.windows_of.values() for seconds in facts.values())
+    recent = max(RECENT_SECONDS_MIN, *windows, 0.0)
+
     def load(store: SqliteStore) -> Loaded:
-        return store.load(events_since=at - RECENT_SECONDS, resolved_since=at - RESOLVED_SECONDS)
+        return store.load(events_since=at - recent, resolved_since=at - RESOLVED_SECONDS)
 
     store = SqliteStore.open(path)
     try:
