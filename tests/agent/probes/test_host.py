@@ -165,14 +165,34 @@ def test_a_real_shutdown_is_clean_and_a_real_power_cut_dirty(tmp_path: Path) -> 
     assert dirty.events[0].fields["boot_count"] == 3
 
 
+@pytest.mark.system
+def test_what_journald_and_fsck_say_at_boot_is_found_in_the_journal(tmp_path: Path) -> None:
+    """In a box nothing can be unclean below systemd, so their words are put into its journal."""
+    unclean = (
+        "File /var/log/journal/5e/system.journal corrupted or uncleanly shut down, renaming and replacing."
+    )
+    with SystemdBox(tmp_path) as box:
+        before = look_into(box, None)
+        box.run("systemd-cat", "-t", "systemd-journald", "echo", unclean)
+        box.run("systemd-cat", "-t", "systemd-fsck", "echo", "/dev/vdb: recovering journal")
+        box.run("journalctl", "--sync")
+        found = look_into(box, None)
+
+    assert before.facts.get("boot_dirty") is None
+    assert (found.facts["boot_dirty"], found.facts["boot_dirty_evidence"]) == (
+        True,
+        f"fsck: /dev/vdb: recovering journal; {unclean}",
+    )
+
+
 class Looked:
     """What a freshly started agent sees in a box; it looks twice, so that its notes are kept."""
 
     def __init__(self, probe: Host) -> None:
         self.context = probe.context
-        self.events: list[Happening] = [
-            event for _ in range(2) for event in probe.interpret(probe.read()).events if event.type == "boot"
-        ]
+        looks = [probe.interpret(probe.read()) for _ in range(2)]
+        self.events: list[Happening] = [e for look in looks for e in look.events if e.type == "boot"]
+        self.facts = facts(looks[0])
 
 
 def look_into(box: SystemdBox, cursors: Cursors | None) -> Looked:
@@ -276,11 +296,17 @@ async def test_the_watch_tells_a_step_when_the_clock_is_set() -> None:
         await watched.started()
         clocks.wall -= 42.0
         set_clock_to_itself()
-        step = await watched.seen("vm-1", "clock_step")
+        await watched.seen("vm-1", "clock_step")
         await watched.refreshed()
+        clocks.wall += 3600.0
+        set_clock_to_itself()
+        await watched.until(lambda: len(watched.happenings) == 2)
 
-    assert (step.fields["step_seconds"], step.summary) == (-42.0, "the wall clock was set 42.000 s back")
-    assert facts(probe.interpret(probe.read()))["clock_steps_total"] == 1
+    assert [(event.fields["step_seconds"], event.summary) for event in watched.happenings] == [
+        (-42.0, "the wall clock was set 42.000 s back"),
+        (3600.0, "the wall clock was set 3600.000 s forward"),
+    ]
+    assert facts(probe.interpret(probe.read()))["clock_steps_total"] == 2
 
 
 def set_clock_to_itself() -> None:

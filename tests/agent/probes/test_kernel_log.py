@@ -43,6 +43,25 @@ def test_a_hole_behind_the_cursor_is_told_before_what_follows_it(log: KmsgSocket
     assert seqs(KmsgReader(log.descriptor, after=7)) == [KmsgGap(2, 10), 10, 11, KmsgGap(2, 14), 14]
 
 
+def test_a_record_overwritten_under_the_reader_is_a_hole_not_an_end(
+    log: KmsgSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """read(2) then fails with EPIPE once, and goes on at the oldest record left (dev-kmsg)."""
+    refusals = [BrokenPipeError()]
+    read = os.read
+
+    def overrun(descriptor: int, size: int) -> bytes:
+        if refusals:
+            raise refusals.pop()
+        return read(descriptor, size)
+
+    reader = KmsgReader(log.descriptor, after=0)
+    log.say("text", seq=40)
+    monkeypatch.setattr(os, "read", overrun)
+
+    assert seqs(reader) == [KmsgGap(39, 40), 40]
+
+
 def test_the_first_reader_of_a_running_machine_misses_nothing_it_ever_had(log: KmsgSocket) -> None:
     log.say("text", seq=900)
 
@@ -159,6 +178,17 @@ async def test_a_shut_down_xfs_is_reported_as_loss(tmp_path: Path) -> None:
             loss = await watched.seen(disk.name, "kernel_data_loss")
 
     assert loss.fields["pattern"] == "xfs_shutdown_requested"
+
+
+@pytest.mark.system
+async def test_what_user_space_writes_into_the_log_is_not_believed(tmp_path: Path) -> None:
+    with LoopDisk(tmp_path, "ext4") as disk:
+        async with watching(kernel_log()) as watched:
+            Path("/dev/kmsg").write_text("<2>EXT4-fs (forged0): Remounting filesystem read-only")
+            disk.trigger_ext4_error()
+            await watched.seen(disk.name, "kernel_filesystem_error")
+
+    assert watched.of("forged0") == []
 
 
 @pytest.mark.system

@@ -10,6 +10,7 @@ from holdfast_agent.probe import NoData, Observation, ProbeContext
 from holdfast_agent.probes.filesystem_raw import VolumesRaw
 from holdfast_agent.probes.volumes_linux import Volumes
 from holdfast_wire.message import Value
+from tests import needs
 from tests.agent.probes.recordings import machines, recorded
 from tests.agent.probes.watching import watching
 from tests.rigs.failing_disk import FailingDisk, NbdFuse
@@ -403,7 +404,18 @@ def test_a_mount_that_hangs_delays_nobody_and_is_asked_again_when_it_answers(tmp
 
 
 @pytest.mark.system
-async def test_the_watch_wakes_for_mounts_and_for_dying_filesystems(tmp_path: Path) -> None:
+async def test_the_watch_wakes_for_a_mount_of_which_the_kernel_log_says_nothing(tmp_path: Path) -> None:
+    needs.root()
+    async with watching(Machine().probe) as watched:
+        await watched.started()
+        for act in (("mount", "-t", "tmpfs", "tmpfs"), ("mount", "-o", "remount,ro"), ("umount",)):
+            seen = watched.refreshes
+            run(*act, str(tmp_path))
+            await watched.refreshed(more_than=seen)
+
+
+@pytest.mark.system
+async def test_the_watch_wakes_for_a_dying_filesystem(tmp_path: Path) -> None:
     probe = Machine().probe
     async with watching(probe) as watched:
         await watched.started()
