@@ -1,5 +1,6 @@
 """Volumes: what counts as one, what is said of room, and each way in which a filesystem stops taking writes."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -406,12 +407,14 @@ def test_a_mount_that_hangs_delays_nobody_and_is_asked_again_when_it_answers(tmp
 @pytest.mark.system
 async def test_the_watch_wakes_for_a_mount_of_which_the_kernel_log_says_nothing(tmp_path: Path) -> None:
     needs.root()
-    async with watching(Machine().probe) as watched:
-        await watched.started()
-        for act in (("mount", "-t", "tmpfs", "tmpfs"), ("mount", "-o", "remount,ro"), ("umount",)):
-            seen = watched.refreshes
-            run(*act, str(tmp_path))
-            await watched.refreshed(more_than=seen)
+    with contextlib.ExitStack() as after:
+        after.callback(run, "umount", str(tmp_path), check=False)
+        async with watching(Machine().probe) as watched:
+            await watched.started()
+            for act in (("mount", "-t", "tmpfs", "tmpfs"), ("mount", "-o", "remount,ro"), ("umount",)):
+                seen = watched.refreshes
+                run(*act, str(tmp_path))
+                await watched.refreshed(more_than=seen)
 
 
 @pytest.mark.system
