@@ -15,7 +15,6 @@ from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 
-TIMEOUT_SECONDS = 10.0
 STREAM_SILENCE_SECONDS = 60.0
 """The collector sends a sign of life every 15 s on a stream."""
 
@@ -39,6 +38,8 @@ class Address(Struct, frozen=True, kw_only=True):
     token_file: str = ""
     ca_file: str = ""
     """Whom to trust with https; empty: the system's authorities."""
+    timeout_seconds: float = 10.0
+    """How long an answer may take, but for the stream's."""
 
 
 class CollectorApi:
@@ -50,6 +51,7 @@ class CollectorApi:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{address.url!r} is no address of a collector: write http://HOST:PORT")
         self.url = address.url.rstrip("/")
+        self._timeout = address.timeout_seconds
         self._headers = {"accept": "application/json"}
         if address.token_file:
             token = Path(address.token_file).read_text(encoding="utf-8").strip()
@@ -90,7 +92,7 @@ class CollectorApi:
 
     def _ask(self, asked: urllib.request.Request) -> Any:
         try:
-            with self._open(asked, TIMEOUT_SECONDS) as answer:
+            with self._open(asked, self._timeout) as answer:
                 return json.load(answer)
         except (http.client.HTTPException, ValueError) as error:
             raise Unreachable(f"{self.url} answers, but not as a collector does: {error}") from error

@@ -12,14 +12,37 @@ import contextlib
 import logging
 import signal
 import sys
+from typing import Any, Self
 
 from amqtt.broker import Broker
+from amqtt.errors import MQTTError
+from amqtt.mqtt.connect import ConnectPacket, ConnectVariableHeader
 
 _ANONYMOUS = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 
 
+_LEVEL = 4
+"""Of MQTT 3.1.1 (its section 3.1.2.2)."""
+
+
+class _Header(ConnectVariableHeader):  # type: ignore[misc]  # amqtt's types are not looked at
+    """The beginning of a CONNECT, refused where amqtt would misread what follows.
+
+    It takes the properties of an MQTT 5 CONNECT for a client id and waits for more of them than will ever come, while
+    the client waits for an answer. Hung up on, clients ask again with 3.1.1 at once.
+    """
+
+    @classmethod
+    async def from_stream(cls, reader: Any, fixed_header: Any) -> Self:
+        header: Self = await super().from_stream(reader, fixed_header)
+        if header.proto_level != _LEVEL:
+            raise MQTTError(f"protocol level {header.proto_level}; this broker speaks MQTT 3.1.1 only")
+        return header
+
+
 async def serve(port: int) -> None:
     """Listen on loopback until SIGTERM or SIGINT."""
+    ConnectPacket.VARIABLE_HEADER = _Header
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}", "max_connections": 1000}},

@@ -290,7 +290,8 @@ def _http_port(port: int) -> int:
 
 def _owner(port: int) -> str:
     try:
-        asked = CollectorApi(Address(url=f"http://127.0.0.1:{port}")).get("/api/v1/status")
+        api = CollectorApi(Address(url=f"http://127.0.0.1:{port}", timeout_seconds=1.0))
+        asked = api.get("/api/v1/status")
         found = f"a holdfast collector {asked['version']}"
     except (Unreachable, Refused, KeyError, TypeError):
         found = ""
