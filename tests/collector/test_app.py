@@ -192,8 +192,10 @@ async def test_notice_of_a_receiver_that_is_configured_no_more_is_dropped_loudly
         collector.end()
         collector.configure("")
         collector.start()
-        wait_for(lambda: collector.log("notice without a receiver"))
+        (line,) = wait_for(lambda: collector.log("notice without a receiver"))
         wait_for(lambda: not collector.stored().notices)
+
+        assert (line["level"], line["receiver"]) == ("error", "hook")
     finally:
         collector.end(signal.SIGKILL)
 
