@@ -251,7 +251,9 @@ def test_only_what_exists_can_be_taken_out_of_force() -> None:
 
 
 def test_a_mistake_in_a_rule_that_is_out_of_force_still_is_one() -> None:
-    assert mistakes(GOOD.replace("free_ratio <", "free_rati <"), "disable: [VolumeAlmostFull]")
+    [mistake] = mistakes(GOOD.replace("free_ratio <", "free_rati <"), "disable: [VolumeAlmostFull]")
+
+    assert "`free_rati` is not a fact of a volume" in mistake
 
 
 PIECES = [
