@@ -416,6 +416,8 @@ async def test_the_watch_wakes_for_a_mount_of_which_the_kernel_log_says_nothing(
                 run(*act, str(tmp_path))
                 await watched.refreshed(more_than=seen)
 
+    assert watched.refreshes >= 3
+
 
 @pytest.mark.system
 async def test_the_watch_wakes_for_a_dying_filesystem(tmp_path: Path) -> None:
