@@ -224,13 +224,29 @@ def test_unobserved_time_does_not_count() -> None:
 def test_an_event_fires_by_the_very_first_count_and_resolves_when_its_window_has_passed() -> None:
     """`delta` needs the value from before the first event."""
     desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
     first = transitions(desk.feed(agent.event()))
 
-    later = [transitions(desk.tick(WARM + second)) for second in range(0, 660, 1)]
+    later = []
+    for second in range(660):
+        heartbeat = desk.feed(agent.report(held=(UP,)), at=WARM + second) if second % 10 == 0 else []
+        later.append(transitions([*heartbeat, *desk.tick(WARM + second)]))
 
     assert first == [("ServiceCrashed", "fired")]
     resolved = [second for second, found in enumerate(later) if ("ServiceCrashed", "resolved") in found]
     assert resolved == [600] or resolved == [601]
+
+
+def test_a_window_without_events_clears_nothing_while_the_node_is_silent() -> None:
+    """Nobody is there who could report one."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(UP))
+    desk.feed(agent.event())
+
+    for second in range(1_200):
+        desk.tick(WARM + second)
+
+    assert ("ServiceCrashed", "a.service") in desk.firing()
 
 
 def test_an_alert_explained_by_another_is_kept_quiet_until_that_one_leaves() -> None:

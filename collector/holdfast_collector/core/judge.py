@@ -135,8 +135,10 @@ class Court:
             return
         if finding is Finding.UNKNOWN and node.gone(subject.key):
             finding = Finding.CLEAR
-        if finding is Finding.CLEAR and not warm:
-            # Until a full grace period has passed nothing resolves: what clears it may be an old report.
+        unwatched = not warm or (rule.timed and node.reporting is False)
+        if finding is Finding.CLEAR and unwatched:
+            # Until a full grace period has passed nothing resolves: what clears it may be an old report. And a window
+            # without events proves nothing while nobody is there to report one.
             finding = Finding.UNKNOWN
         alert = tracked.alert if tracked else None
         told = alert.annotations if alert is not None and alert.state is AlertState.FIRING else None
