@@ -1,0 +1,176 @@
+"""The operator's command against a real collector: what it says, and with which exit code scripts may go on."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Broker
+from tests.collector.running import CollectorProcess, Hand, hand
+from tests.ports import free_port
+from tests.waiting import wait_until
+
+GOOD, BAD_NEWS, MISTAKE = 0, 1, 2
+
+
+def holdfast(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "holdfast", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+@pytest.fixture
+def collector(tmp_path: Path, broker: Broker) -> Iterator[CollectorProcess]:
+    made = CollectorProcess(tmp_path / "c", broker.url)
+    yield made
+    made.end(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def running(collector: CollectorProcess, broker: Broker) -> AsyncIterator[Hand]:
+    """The collector at work, and a node that has reported."""
+    collector.start()
+    collector.wait_ready()
+    async with hand(broker.url) as agent:
+        await agent.deliver(agent.birth())
+        agent.send(agent.report())
+        await wait_until(lambda: '"reporting":1' in collector.ask("/api/v1/nodes")[1])
+        yield agent
+
+
+async def fire(agent: Hand, collector: CollectorProcess, summary: str = "died") -> None:
+    await agent.deliver(agent.event(summary=summary))
+    await wait_until(lambda: "JobFailed" in collector.ask("/api/v1/alerts?state=firing")[1])
+
+
+@pytest.mark.system
+async def test_status_is_good_until_something_fires(collector: CollectorProcess, broker: Broker) -> None:
+    async with running(collector, broker) as agent:
+        well = holdfast("status", "--url", collector.url)
+        await fire(agent, collector)
+        ill = holdfast("status", "--url", collector.url)
+        machine = holdfast("status", "--url", collector.url, "--json")
+
+    assert (well.returncode, ill.returncode, machine.returncode) == (GOOD, BAD_NEWS, BAD_NEWS)
+    assert well.stdout.splitlines()[1:4] == [
+        "nodes      1 reporting",
+        "alerts     none firing, 0 pending",
+        "outbox     empty",
+    ]
+    assert "alerts     1 ticket firing, 0 pending" in ill.stdout
+    assert json.loads(machine.stdout)["nodes"] == {"reporting": 1}
+
+
+@pytest.mark.system
+async def test_status_tells_of_a_collector_without_its_broker(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    async with running(collector, broker):
+        pass
+    broker.kill()
+    await wait_until(lambda: collector.ask("/readyz")[0] == 503)
+    done = holdfast("status", "--url", collector.url)
+
+    assert (done.returncode, "not ready" in done.stdout, "no session with a broker" in done.stdout) == (
+        BAD_NEWS,
+        True,
+        True,
+    )
+
+
+@pytest.mark.system
+async def test_an_alert_is_listed_and_acknowledged_by_its_key(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    """Text for people, JSON for scripts; what a machine says of itself cannot move the operator's cursor."""
+    async with running(collector, broker) as agent:
+        none = holdfast("alerts", "--url", collector.url)
+        await fire(agent, collector, "died \x1b[2J of thirst")
+        [row] = json.loads(holdfast("alerts", "--url", collector.url, "--json").stdout)
+        acknowledged = holdfast("ack", row["key"], "--reason", "ann: looking", "--url", collector.url)
+        listed = holdfast("alerts", "--url", collector.url)
+        elsewhere = holdfast("alerts", "--url", collector.url, "--node", "other")
+
+    assert (none.returncode, none.stdout) == (GOOD, "no alert fires\n")
+    assert (acknowledged.returncode, acknowledged.stdout) == (GOOD, f"acknowledged: {row['key']}\n")
+    assert listed.returncode == BAD_NEWS
+    assert listed.stdout.splitlines()[0] == "ticket JobFailed  n1: died ?[2J of thirst"
+    assert "acknowledged: ann: looking; key " + row["key"] in listed.stdout
+    assert (elsewhere.returncode, elsewhere.stdout) == (GOOD, "no alert fires\n")
+
+
+@pytest.mark.system
+async def test_what_the_collector_refuses_is_the_users_mistake(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    async with running(collector, broker):
+        unknown = holdfast("ack", "no/such/key", "--reason", "x", "--url", collector.url)
+        empty = holdfast("ack", "no/such/key", "--reason", " ", "--url", collector.url)
+
+    assert [(done.returncode, done.stdout) for done in (unknown, empty)] == [(MISTAKE, "")] * 2
+    assert "no alert 'no/such/key' is pending or firing" in unknown.stderr
+    assert "a reason has" in empty.stderr
+
+
+@pytest.mark.system
+async def test_a_collector_with_a_token_is_asked_with_one(
+    tmp_path: Path, collector: CollectorProcess, broker: Broker
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret-token-of-a-test\n")
+    token.chmod(stat.S_IRUSR)
+    text = collector.config.read_text().replace("[http]\n", f'[http]\ntoken_file = "{token}"\n')
+    collector.config.write_text(text)
+    collector.start()
+    collector.wait_ready()
+    without = holdfast("alerts", "--url", collector.url)
+    with_it = holdfast("alerts", "--url", collector.url, "--token-file", str(token))
+
+    assert (without.returncode, without.stdout) == (MISTAKE, "")
+    assert (with_it.returncode, with_it.stdout) == (GOOD, "no alert fires\n")
+
+
+def test_no_collector_is_bad_news_and_a_wrong_address_a_mistake() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    silent = holdfast("status", "--url", url)
+    wrong = holdfast("status", "--url", "collector.example.net")
+
+    assert (silent.returncode, f"no collector answers: {url}" in silent.stderr) == (BAD_NEWS, True)
+    assert (wrong.returncode, "write http://HOST:PORT" in wrong.stderr) == (MISTAKE, True)
+
+
+@pytest.mark.parametrize("words", [[], ["no-such-verb"], ["ack", "key"], ["up", "--port", "70000"]])
+def test_wrong_usage_is_a_mistake(words: list[str]) -> None:
+    done = holdfast(*words)
+
+    assert (done.returncode, "Usage: " in done.stderr) == (MISTAKE, True)
+
+
+def test_every_verb_explains_itself() -> None:
+    overview = holdfast("--help").stdout
+    verbs = ["ack", "alerts", "rules", "simulate", "status", "up"]
+    listed = [line.split()[0] for line in overview.partition("Commands:\n")[2].splitlines()]
+    explained = {verb: holdfast(verb, "--help") for verb in verbs}
+
+    assert listed == verbs
+    assert all(done.returncode == GOOD and "Usage: " in done.stdout for done in explained.values())
+
+
+def test_without_the_collector_installed_it_says_what_to_install() -> None:
+    """The bare wheel is the agent; `holdfast` is on its PATH all the same."""
+    script = "import sys; sys.modules['click'] = None; import holdfast.__main__"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "pip install 'holdfast[collector]'" in done.stderr) == (MISTAKE, True)
