@@ -320,7 +320,7 @@ _DECLARED: list[Fact] = [
                 "The filesystem has shut down or gone into emergency read-only: it still looks mounted rw.",
             ),
             ("writable", _B, "", "m", "Nothing that can be seen without writing says that writes fail."),
-            ("expected_writable", _B, "", "", "fstab says rw, or it was writable before in this boot."),
+            ("expected_writable", _B, "", "", "fstab says rw, or it was mounted rw in this boot."),
             ("unwritable_reason", _S, "", "", "Why it is not writable, in words; empty when it is."),
             (
                 "filesystem_errors_total",

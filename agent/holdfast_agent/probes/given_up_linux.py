@@ -1,5 +1,7 @@
 """Which filesystems the kernel has given up, by its own log: the only sign of it on some kernels."""
 
+import os
+import weakref
 from pathlib import Path
 
 from holdfast_agent.probe import ProbeStop
@@ -21,7 +23,9 @@ class GivenUp:
     def follow(self) -> None:
         try:
             if self._reader is None:
-                self._reader = KmsgReader(open_kmsg(self._path), after=None)
+                descriptor = open_kmsg(self._path)
+                weakref.finalize(self, os.close, descriptor)
+                self._reader = KmsgReader(descriptor, after=None)
             for found in self._reader.read_available():
                 if isinstance(found, KmsgGap):
                     # A later mount may be among what was lost, and an old death must not be told for ever.

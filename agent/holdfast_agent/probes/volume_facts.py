@@ -29,7 +29,7 @@ def volume_facts(
         facts["filesystem_errors_total"] = found.ext4_errors
     facts |= _space_facts(found.space, writable_format=mount.fstype not in READ_ONLY_TYPES)
     unreachable = _unreachable(found)
-    if unreachable or found.space is not None or found.stat_errno:
+    if unreachable or found.space is not None or found.stat_errno == errno.EIO:
         facts["reachable"] = not unreachable
     if found.error and not unreachable:
         missing[mount.mountpoint] = f"its room: {found.error}"
@@ -154,8 +154,16 @@ def _release(kernel: str) -> tuple[int, int]:
         return (0, 0)
 
 
+def mounted_writable(mount: Mount, *, machine_seen: bool) -> bool:
+    """Whoever mounted it meant it to be written, dead or not: a filesystem that died still says rw.
+
+    Without process 1's view, the mount's own flag may be the doing of the agent's unit and counts for nothing.
+    """
+    return "ro" not in mount.super_options and not (machine_seen and "ro" in mount.options)
+
+
 def expected_writable(mount: Mount, entry: FstabEntry | None, seen: bool) -> bool:
-    """By fstab where it has the mount; a format that cannot be written never; else what it once was in this boot."""
+    """By fstab where it has the mount; a format that cannot be written never; else as it was mounted in this boot."""
     if mount.fstype in READ_ONLY_TYPES:
         return False
     if entry is not None:

@@ -44,7 +44,7 @@ from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import Mount, parse_fstab, parse_mountinfo
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.volume_choice import Volume, choose_volumes
-from holdfast_agent.probes.volume_facts import expected_writable, volume_facts
+from holdfast_agent.probes.volume_facts import expected_writable, mounted_writable, volume_facts
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
@@ -53,7 +53,7 @@ _ST_RDONLY = 1
 
 
 class _SeenWritable(Struct, frozen=True):
-    """The cursor's note: what was writable in this boot."""
+    """The cursor's note: what was mounted to be written in this boot."""
 
     boot_id: str
     mounts: list[str]
@@ -147,7 +147,7 @@ class Volumes(Poll[VolumesRaw], Watch):
             facts = volume_facts(volume, found, raw, missing)
             identity = f"{volume.mount.source} on {mountpoint}"
             mounted.add(identity)
-            if facts.get("writable"):
+            if mounted_writable(volume.mount, machine_seen=bool(raw.machine_mounts)):
                 seen.add(identity)
             facts["expected_writable"] = expected_writable(
                 volume.mount, fstab.get(mountpoint), identity in seen

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast_agent.probe import NoData, Observation, ProbeContext
@@ -208,6 +209,7 @@ def test_a_hardened_unit_does_not_take_its_own_walls_for_the_machines(machine: s
     assert {
         name: facts["writable"] for name, facts in found.items() if name != "/media/cdrom"
     } == dict.fromkeys(found.keys() - {"/media/cdrom"}, True)
+    assert {facts["expected_writable"] for name, facts in found.items() if name != "/media/cdrom"} == {True}
     assert "/home" not in found
 
 
@@ -236,6 +238,14 @@ def test_a_volume_that_was_writable_in_this_boot_is_expected_to_be() -> None:
     later = volumes(Volumes(next_boot).interpret(ro))["/data"]["expected_writable"]
 
     assert (never, after, later) == (False, True, False)
+
+
+def test_a_filesystem_that_is_dead_at_first_sight_was_meant_to_be_written() -> None:
+    """It says rw, so somebody mounted it to be written, though no agent ever saw it work."""
+    raw = msgspec.structs.replace(recorded(Volumes, "xfs-shutdown"), fstab="")
+    facts = volumes(Volumes(ProbeContext(node="n")).interpret(raw))["/data"]
+
+    assert (facts["dead"], facts["expected_writable"]) == (True, True)
 
 
 def test_fstab_says_what_is_expected() -> None:
