@@ -1,8 +1,10 @@
 """Volumes: what counts as one, what is said of room, and each way in which a filesystem stops taking writes."""
 
 import contextlib
+import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from tests.agent.probes.recordings import machines, recorded
 from tests.agent.probes.watching import watching
 from tests.rigs.failing_disk import FailingDisk, NbdFuse
 from tests.rigs.loop_disk import LoopDisk, run
+from tests.rigs.systemd_box import SystemdBox
 from tests.waiting import wait_for
 
 Facts = dict[str, Value]
@@ -444,3 +447,20 @@ async def test_the_watch_wakes_for_a_dying_filesystem(tmp_path: Path) -> None:
             await watched.refreshed(more_than=seen)
 
     assert watched.happenings == []
+
+
+@pytest.mark.system
+def test_inside_a_real_hardened_unit_the_machine_still_takes_writes(tmp_path: Path) -> None:
+    """ProtectSystem=strict makes the unit's own view of every filesystem read-only, statvfs included."""
+    look = (
+        "import json, os; from holdfast_agent.probe import ProbeContext;"
+        "from holdfast_agent.probes.volumes_linux import Volumes; probe = Volumes(ProbeContext(node='n'));"
+        "found = {r.name: r.facts for r in probe.interpret(probe.read()).resources};"
+        "print(json.dumps([bool(os.statvfs('/').f_flag & os.ST_RDONLY), found['/']]))"
+    )
+    with SystemdBox(tmp_path) as box:
+        hardened = ("systemd-run", "--quiet", "--pipe", "--wait", "--property=ProtectSystem=strict")
+        own_view_read_only, facts = json.loads(box.run(*hardened, sys.executable, "-c", look))
+
+    assert own_view_read_only is True
+    assert (facts["read_only"], facts["writable"], facts["unwritable_reason"]) == (False, True, "")
