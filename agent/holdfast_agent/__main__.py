@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--json", action="store_true", help="print the sections as JSON")
     once.add_argument("--check", action="store_true", help="print one line and exit as a Nagios plugin does")
     add("doctor", _doctor, "try every probe: what works, what is missing, and what that costs")
+    add("test-connection", _test_connection, "try the way to the collector, step by step")
     add("check-config", _check_config, "check the configuration and print what is in effect, with its origin")
     record = add("record", _record, "print what a probe reads here, raw, as a recording for its tests")
     record.add_argument("probe", metavar="PROBE")
@@ -77,15 +78,21 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _once(chosen: argparse.Namespace) -> int:
-    from holdfast_agent import once
+    from holdfast_agent.command import once
 
     return once.run(_load(chosen, link=False).config, json=chosen.json, check=chosen.check)
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
-    from holdfast_agent import doctor
+    from holdfast_agent.command import doctor
 
     return doctor.run(_load(chosen, link=False).config)
+
+
+def _test_connection(chosen: argparse.Namespace) -> int:
+    from holdfast_agent.command import connection_test
+
+    return connection_test.run(_load(chosen, link=True).config)
 
 
 def _check_config(chosen: argparse.Namespace) -> int:
@@ -99,9 +106,9 @@ def _check_config(chosen: argparse.Namespace) -> int:
 
 
 def _record(chosen: argparse.Namespace) -> int:
-    from holdfast_agent import recording
+    from holdfast_agent.command import record
 
-    return recording.run(_load(chosen, link=False).config, chosen.probe)
+    return record.run(_load(chosen, link=False).config, chosen.probe)
 
 
 if __name__ == "__main__":

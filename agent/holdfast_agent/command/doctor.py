@@ -4,8 +4,8 @@ import os
 import textwrap
 from pathlib import Path
 
+from holdfast_agent.command.glance import glance
 from holdfast_agent.config import AgentConfig
-from holdfast_agent.glance import glance
 from holdfast_agent.registry import ProbeKind, probe_kinds
 from holdfast_wire import Section, SectionStatus
 

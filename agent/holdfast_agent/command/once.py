@@ -2,15 +2,15 @@
 
 import msgspec
 
+from holdfast_agent.command.glance import glance
 from holdfast_agent.config import AgentConfig
-from holdfast_agent.glance import glance
 
 
 def run(config: AgentConfig, *, json: bool, check: bool) -> int:
     """Print one glance as a page, as JSON or as a plugin's line; the exit code."""
     seen = glance(config)
     if check:
-        from holdfast_agent.glance_check import judge
+        from holdfast_agent.command.glance_check import judge
 
         answer = judge(seen)
         print(answer.line)
@@ -22,7 +22,7 @@ def run(config: AgentConfig, *, json: bool, check: bool) -> int:
             ).decode()
         )
     else:
-        from holdfast_agent.glance_table import render
+        from holdfast_agent.command.glance_table import render
 
         print(render(config.node, seen))
     return 0

@@ -5,8 +5,8 @@ Only what a single look can tell, by fixed limits: the rules with history live i
 
 from msgspec import Struct
 
-from holdfast_agent.glance import Glance
-from holdfast_agent.glance_table import service_trouble, volume_state
+from holdfast_agent.command.glance import Glance
+from holdfast_agent.command.glance_table import service_trouble, volume_state
 from holdfast_wire import Resource, SectionStatus
 from holdfast_wire.message import Value
 

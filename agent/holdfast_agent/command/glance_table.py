@@ -4,7 +4,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 
-from holdfast_agent.glance import Glance
+from holdfast_agent.command.glance import Glance
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 
