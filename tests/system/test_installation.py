@@ -1,0 +1,218 @@
+"""`systemd/README.md`, carried out: its commands, in order and as they stand, on a systemd of the test's own.
+
+Broker, collector and agent run as the units say, hardened, with their own users and mutual TLS. What a probe may not
+see in there it would not see on any machine.
+"""
+
+import json
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import needs
+from tests.rigs.systemd_box import SystemdBox
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "systemd" / "README.md"
+FETCHES = re.compile(r"^(apt-get|python3 -m venv|/opt/holdfast/bin/pip) ")
+"""Commands that would load from the network what the test brings along."""
+NAMES = "broker=127.0.0.1\nnode=web-1\n"
+
+WRAPPER = """\
+#!/bin/sh
+exec env PYTHONPATH=/opt/holdfast/lib:/opt/holdfast/agent:/opt/holdfast/collector:/opt/holdfast/rules \\
+  PYTHONDONTWRITEBYTECODE=1 LD_LIBRARY_PATH=/opt/python/lib /opt/python/bin/{python} -m {module} "$@"
+"""
+
+
+def steps(heading: str) -> str:
+    """The shell blocks under a heading, without what the network is needed for."""
+    section = README.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert blocks, f"{README} has no commands under {heading!r}"
+    return "".join(line for block in blocks for line in block.splitlines(True) if not FETCHES.match(line))
+
+
+class Installed:
+    """The box with everything installed."""
+
+    def __init__(self, box: SystemdBox) -> None:
+        self.box = box
+
+    def do(self, commands: str) -> str:
+        """Run as an operator's shell would; the first failure fails the test."""
+        return self.box.run("bash", "-euxo", "pipefail", "-c", NAMES + commands)
+
+    def api(self, path: str) -> Any:
+        """What the collector answers; {} when it does not."""
+        asked = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9760{path}').read().decode())"
+        text = self.box.run("/opt/python/bin/python", "-c", asked, check=False)
+        return json.loads(text) if text.startswith("{") else {}
+
+    def node(self) -> Any:
+        return self.api("/api/v1/nodes/web-1")
+
+    def facts(self, kind: str, name: str) -> dict[str, Any]:
+        rows = self.node().get("resources", [])
+        return next((row["facts"] for row in rows if (row["kind"], row["name"]) == (kind, name)), {})
+
+    def firing(self) -> set[tuple[str, str]]:
+        rows = self.api("/api/v1/alerts?state=firing").get("alerts", [])
+        return {(row["alertname"], row["resource"]) for row in rows}
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        said = self.box.run("systemctl", "show", unit, *(f"--property={name}" for name in properties))
+        return dict(line.split("=", 1) for line in said.splitlines())
+
+    def journal(self, unit: str) -> str:
+        return self.box.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
+
+
+def bring_program(box: SystemdBox) -> None:
+    """What `pip install` would have done: this Python, its libraries and this checkout, where ProtectHome hides none."""
+    for name in ("lib", "bin", "share/holdfast", *(packages := ("agent", "collector", "rules"))):
+        box.run("mkdir", "-p", f"/opt/holdfast/{name}")
+    box.run("mkdir", "-p", "/opt/python", "/opt/holdfast/share/holdfast/systemd")
+    binds = {
+        sys.base_prefix: "/opt/python",
+        sysconfig.get_path("purelib"): "/opt/holdfast/lib",
+        str(ROOT / "systemd"): "/opt/holdfast/share/holdfast/systemd",
+        **{str(ROOT / name): f"/opt/holdfast/{name}" for name in packages},
+    }
+    for source, target in binds.items():
+        box.run("mount", "--bind", source, target)
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    modules = {"agent": "holdfast_agent", "collector": "holdfast_collector"}
+    programs = {"holdfast": "holdfast", **{f"holdfast-{part}": module for part, module in modules.items()}}
+    for program, module in programs.items():
+        path = box.root / "opt/holdfast/bin" / program
+        path.write_text(WRAPPER.format(python=python, module=module))
+        path.chmod(0o755)
+    box.run("ln", "-sf", python, "/opt/python/bin/python", check=False)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    needs.root()
+    for program, package in {"mosquitto": "mosquitto", "openssl": "openssl"}.items():
+        needs.tool(program, package=package)
+    needs.condition(
+        Path("/lib/systemd/system/mosquitto.service").exists(), "needs Debian's mosquitto.service"
+    )
+    with SystemdBox(tmp_path_factory.mktemp("installation")) as box:
+        bring_program(box)
+        # The box has none of its own; here the unit's right to read one is on trial.
+        box.run("bash", "-euc", "mknod -m 644 /run/kmsg c 1 11; mount --bind /run/kmsg /dev/kmsg")
+        installed = Installed(box)
+        for heading in ("Certificates", "Broker", "Collector", "Agent"):
+            installed.do(steps(heading))
+        wait_for(
+            lambda: len(installed.node().get("sections", [])) >= 4,
+            what=lambda: installed.journal("holdfast-agent") + installed.journal("holdfast-collector"),
+        )
+        yield installed
+
+
+def test_both_services_run_and_the_node_reports_over_mutual_tls(installed: Installed) -> None:
+    states = [
+        installed.show(unit, "ActiveState", "SubState") for unit in ("holdfast-agent", "holdfast-collector")
+    ]
+    listeners = installed.box.run("ss", "-Hltn").split()
+
+    assert states == [{"ActiveState": "active", "SubState": "running"}] * 2
+    assert installed.node()["node"]["state"] == "reporting"
+    assert not any(place.endswith(":1883") for place in listeners)
+
+
+def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
+    """The hardening must not blind it: kernel log, services, clock, and filesystems that only look read-only in there."""
+    capabilities = {row["name"]: row["available"] for row in installed.node()["capabilities"]}
+    probes = {row["probe"]: (row["status"], row["missing"]) for row in installed.node()["sections"]}
+    root = installed.facts("volume", "/")
+    node = installed.facts("node", "web-1")
+
+    assert {
+        name: available for name, available in capabilities.items() if "." not in name and not available
+    } == {}
+    assert {name: status for name, (status, _) in probes.items() if status not in {"ok", "no_data"}} == {}
+    assert root.get("writable", True) is True
+    assert root.get("read_only", False) is False
+    assert "clock_synchronized" in node
+    assert installed.facts("service", "holdfast-agent.service")["up"] is True
+
+
+def test_a_service_that_fails_is_on_the_page(installed: Installed) -> None:
+    installed.box.unit(
+        "doomed.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+    )
+    installed.box.run("systemctl", "enable", "--now", "doomed")
+    wait_for(lambda: installed.facts("service", "doomed.service"), what="the agent to see the service")
+    installed.box.run("systemctl", "kill", "--signal=SIGKILL", "doomed")
+    wait_for(lambda: ("ServiceFailed", "doomed.service") in installed.firing(), what="the alert")
+    told = installed.box.run("/opt/holdfast/bin/holdfast", "alerts", check=False)
+
+    assert "doomed.service" in told
+
+
+@pytest.mark.parametrize("unit", ["holdfast-agent", "holdfast-collector"])
+def test_a_killed_service_is_started_again(installed: Installed, unit: str) -> None:
+    before = installed.show(unit, "MainPID")["MainPID"]
+    installed.box.run("kill", "-9", before)
+    wait_for(
+        lambda: (
+            (now := installed.show(unit, "MainPID", "SubState"))["SubState"] == "running"
+            and now["MainPID"] not in {"0", before}
+        ),
+        what=f"{unit} to run again",
+    )
+    wait_for(
+        lambda: (installed.node().get("node") or {}).get("state") == "reporting", what="the node's report"
+    )
+
+    assert installed.show(unit, "NRestarts")["NRestarts"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("unit", "event"),
+    [("holdfast-agent", "configuration applied"), ("holdfast-collector", "configuration reloaded")],
+)
+def test_a_reload_is_taken_and_changes_no_process(installed: Installed, unit: str, event: str) -> None:
+    before = installed.show(unit, "MainPID")
+    installed.box.run("systemctl", "reload", unit)
+    wait_for(lambda: event in installed.journal(unit), what=lambda: installed.journal(unit))
+
+    assert installed.show(unit, "MainPID") == before
+
+
+def test_services_stop_cleanly_and_nothing_was_denied_them(installed: Installed) -> None:
+    """Last: a denied system call or a killed stop would show here."""
+    units = ["holdfast-agent", "holdfast-collector"]
+    installed.box.run("systemctl", "stop", *units)
+    results = [installed.show(unit, "Result", "ExecMainStatus") for unit in units]
+    logs = {unit: installed.journal(unit) for unit in units}
+
+    assert results == [{"Result": "success", "ExecMainStatus": "0"}] * 2
+    assert [
+        unit for unit, log in logs.items() if "Traceback" in log or "Operation not permitted" in log
+    ] == []
+
+
+def test_removing_leaves_nothing(installed: Installed) -> None:
+    commands = steps("Changing, upgrading, removing").partition("systemctl disable")
+    removal = commands[1] + commands[2]
+    # What the test mounted instead of installing cannot be removed.
+    installed.do(removal.replace(" /opt/holdfast ", " "))
+    left = installed.box.run("find", "/etc", "/var/lib", "-iname", "*holdfast*")
+    users = [
+        line for line in (installed.box.root / "etc/passwd").read_text().splitlines() if "holdfast" in line
+    ]
+
+    assert (left, users) == ("", [])
