@@ -6,8 +6,8 @@ message is worse than none, and the report that follows heals the loss.
 """
 
 import hashlib
-from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
@@ -109,7 +109,7 @@ def decode_up(node: str, payload: bytes) -> UpMessage | Refusal:
         return Refusal(
             RefusalReason.FOREIGN_NODE, f"the topic is of {node}, the message names {message.node[:64]!r}"
         )
-    return _check(message) or message
+    return _check(message, len(payload)) or message
 
 
 def decode_down(payload: bytes) -> DownMessage | Refusal:
@@ -137,7 +137,7 @@ def _why(payload: bytes, kinds: frozenset[str], error: Exception) -> Refusal:
     return Refusal(RefusalReason.MALFORMED, str(error))
 
 
-def _check(message: UpMessage) -> Refusal | None:
+def _check(message: UpMessage, size: int) -> Refusal | None:
     if not (0 < message.epoch < COUNTER_MAX and 0 <= message.seq < COUNTER_MAX):
         return Refusal(RefusalReason.OUT_OF_BOUNDS, f"position {message.epoch}.{message.seq}")
     if not (0 < len(message.install_id) <= 64 and 0 < len(message.boot_id) <= 64):
@@ -146,7 +146,12 @@ def _check(message: UpMessage) -> Refusal | None:
         case Report():
             if not 0 < message.interval_seconds <= 86_400:
                 return Refusal(RefusalReason.OUT_OF_BOUNDS, f"interval_seconds {message.interval_seconds}")
-            return _first(_check_section(section) for section in message.sections)
+            # A text cannot be longer than the message it is in.
+            texts = size > TEXT_LENGTH_MAX
+            for section in message.sections:
+                if refusal := _check_section(section, texts):
+                    return refusal
+            return None
         case Event():
             return _check_event(message)
         case Birth():
@@ -155,10 +160,6 @@ def _check(message: UpMessage) -> Refusal | None:
             return None
         case Death():
             return None
-
-
-def _first(checks: Iterable[Refusal | None]) -> Refusal | None:
-    return next((refusal for refusal in checks if refusal), None)
 
 
 def _check_event(event: Event) -> Refusal | None:
@@ -175,17 +176,20 @@ def _check_event(event: Event) -> Refusal | None:
     return None
 
 
-def _check_section(section: Section) -> Refusal | None:
+def _check_section(section: Section, texts: bool) -> Refusal | None:
     if not 0 < len(section.probe) <= 64 or not 0 < section.period_seconds <= 604_800:
         return Refusal(
             RefusalReason.OUT_OF_BOUNDS, f"probe {section.probe[:64]!r}, period {section.period_seconds}"
         )
     if len(section.resources) > RESOURCES_MAX:
         return Refusal(RefusalReason.OUT_OF_BOUNDS, f"{len(section.resources)} resources in {section.probe}")
-    return _first(_check_resource(resource) for resource in section.resources)
+    for resource in section.resources:
+        if refusal := _check_resource(resource, texts):
+            return refusal
+    return None
 
 
-def _check_resource(resource: Resource) -> Refusal | None:
+def _check_resource(resource: Resource, texts: bool) -> Refusal | None:
     if not 0 < len(resource.name) <= NAME_LENGTH_MAX:
         return Refusal(RefusalReason.OUT_OF_BOUNDS, f"resource name of {len(resource.name)} characters")
     if len(resource.facts) > FACTS_MAX:
@@ -195,13 +199,27 @@ def _check_resource(resource: Resource) -> Refusal | None:
     types = _TYPES.get(resource.kind)
     if types is None:
         return None
-    for name, value in resource.facts.items():
-        allowed = types.get(name)
-        if allowed is not None and type(value) not in allowed:
-            declared = fact.FACTS_OF[resource.kind][name].type.value
-            return Refusal(
-                RefusalReason.BAD_FACT, f"{resource.kind}.{name} is {value!r:.64}, declared as {declared}"
-            )
+    facts = resource.facts
+    # An agent states the same facts all its life. What is remembered must have bounds: the message's, or the vocabulary's.
+    bounded = not texts or facts.keys() <= types.keys()
+    check = _wrong_fact if bounded else _wrong_fact.__wrapped__
+    wrong = check(resource.kind, tuple(facts), tuple(map(type, facts.values())))
+    if wrong is not None:
+        declared = fact.FACTS_OF[resource.kind][wrong].type.value
+        said = f"{resource.kind}.{wrong} is {facts[wrong]!r:.64}, declared as {declared}"
+        return Refusal(RefusalReason.BAD_FACT, said)
+    for name, value in facts.items() if texts else ():
         if type(value) is str and len(value) > TEXT_LENGTH_MAX:
             return Refusal(RefusalReason.OUT_OF_BOUNDS, f"{resource.kind}.{name} has {len(value)} characters")
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _wrong_fact(kind: str, names: tuple[str, ...], types: tuple[type, ...]) -> str | None:
+    """The first fact whose value has another type than declared."""
+    declared = _TYPES[kind]
+    for name, type_ in zip(names, types, strict=True):
+        allowed = declared.get(name)
+        if allowed is not None and type_ not in allowed:
+            return name
     return None
