@@ -39,7 +39,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The sender was killed in the middle of it: no request at all.
+            self.close_connection = True
+            return
         status = self.server.receiver.record(
             self.path, {key.lower(): value for key, value in self.headers.items()}, body
         )

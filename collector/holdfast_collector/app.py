@@ -10,9 +10,8 @@ import asyncio
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -33,10 +32,7 @@ from holdfast_collector.hub import Hub
 from holdfast_collector.ingest import PARTITION
 from holdfast_collector.ingest.mqtt import SessionOptions
 from holdfast_collector.ingest.source import Source
-from holdfast_collector.notifiers import Notifier
-from holdfast_collector.notifiers.alertmanager import RESOLVED_SECONDS as ASSERTED_SECONDS
-from holdfast_collector.notifiers.alertmanager import WATCHDOG, Alertmanager, Assertion
-from holdfast_collector.notifiers.webhook import Webhook
+from holdfast_collector.notifiers.dispatch import Dispatch
 from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_collector.release import Release
 from holdfast_collector.store import Loaded
@@ -70,9 +66,6 @@ class App:
         self._rejections: deque[Rejection] = deque(maxlen=REJECTIONS_MAX)
         self._broker_connected: bool | None = None
         self._broker_detail = "not connected yet"
-        self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
-        self._undelivered: dict[str, Notice] = {}
-        """Committed notices that no receiver has taken yet, by id: what new notifiers must begin with."""
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._metrics = OwnMetrics(version, self._started_at)
         self._log = structlog.get_logger()
@@ -86,15 +79,21 @@ class App:
             started_at=self._started_at,
         )
         self._exposition = Exposition(self._collector.nodes, self._collector.alerts, self._metrics)
-        release = Release(
+        self._dispatch = Dispatch(
+            self._collector,
+            works=lambda: not self.readiness(),
+            done=self._done,
+            counted=self._metrics.delivered,
+            now=self._now,
+        )
+        self._release = Release(
             exposition=self._exposition,
             metrics=self._metrics,
             hub=self._hub,
             rejections=self._rejections,
             publish=lambda node, payload: self._source.publish(node, payload),
-            dispatch=self._dispatch,
+            dispatch=self._dispatch.dispatch,
         )
-        self._release = release
         self._engine = Engine(
             self._collector,
             self._store,
@@ -102,7 +101,7 @@ class App:
             now=self._now,
             retention=config.retention,
             metrics=self._metrics,
-            released=release,
+            released=self._release,
         )
         self._source = Source(
             _session_options(config),
@@ -131,9 +130,10 @@ class App:
             await self._web.start()
             for name in self._collector.nodes:
                 self._exposition.refreshed(name)
-            self._start_notifiers(self._config)
+            self._dispatch.replace(self._config.receiver, self._config.http.external_url)
             for notice in list(self._collector.outbox.values()):
-                self._dispatch(notice)
+                self._dispatch.dispatch(notice)
+            self._spawn("notifiers", self._dispatch.run())
             self._spawn("engine", self._engine.run())
             self._spawn("source", self._source.run())
             self._spawn("supervision", self._supervise())
@@ -156,7 +156,7 @@ class App:
         try:
             config, rules = reread()
             self._web.reread_certificate()
-            self._start_notifiers(config)
+            self._dispatch.replace(config.receiver, config.http.external_url)
         except (ConfigInvalid, PackError, ListenFailed) as error:
             self._log.error("reload refused", mistakes=str(error).splitlines())
             self._supervisor.ready(self._status())
@@ -166,8 +166,6 @@ class App:
         self._context.config = config
         self._engine.retention = config.retention
         self._engine.post(RulesReplaced(self._now(), rules))
-        for notice in list(self._undelivered.values()):
-            self._dispatch(notice)
         waiting = [
             name for name in ("data_dir", "mqtt", "http") if getattr(old, name) != getattr(config, name)
         ]
@@ -238,75 +236,12 @@ class App:
     def _topic_refused(self, reason: str, topic: str, payload: bytes) -> None:
         self._release.rejected(self._now(), Rejected("", reason, topic, payload))
 
-    def _dispatch(self, notice: Notice) -> None:
-        self._undelivered[notice.id] = notice
-        held = self._notifiers.get(notice.receiver)
-        if held is not None:
-            held[0].add(notice)
-            return
-        self._log.error("notice without a receiver", notice=notice.id, receiver=notice.receiver)
-        self._done(notice, "no receiver of this name is configured any more")
-
     def _done(self, notice: Notice, refused: str) -> None:
-        self._undelivered.pop(notice.id, None)
         self._engine.post(Delivered(self._now(), notice.id, refused))
-
-    def _believed(self, receiver: ReceiverConfig) -> Iterator[Assertion]:
-        """What an Alertmanager is to be told again: what fires and was announced, and what resolved lately."""
-        works = not self.readiness()
-        for tracked in self._collector.alerts.values():
-            alert = tracked.alert
-            if not (
-                tracked.notified
-                and alert.state is AlertState.FIRING
-                and alert.severity in receiver.severities
-            ):
-                continue
-            if works or alert.alertname != WATCHDOG:
-                yield Assertion(key=tracked.key, alert=alert)
-        since = self._now() - ASSERTED_SECONDS
-        for row in self._collector.resolved.values() if receiver.resolved else ():
-            if row.notified and row.at >= since and row.alert.severity in receiver.severities:
-                yield Assertion(key=row.key, alert=row.alert, resolved_at=row.at)
 
     # ---- parts ---------------------------------------------------------------------------------------------------
 
-    def _start_notifiers(self, config: Config) -> None:
-        """One notifier for each receiver, in place of those that run. Raises ConfigInvalid, and nothing changes."""
-        try:
-            made = [self._notifier(receiver, config.http.external_url) for receiver in config.receiver]
-        except OSError as error:
-            raise ConfigInvalid([f"receiver: {error}"]) from error
-        for _, task in self._notifiers.values():
-            self._tasks.pop(task, None)
-            task.cancel()
-        self._notifiers = {
-            notifier.name: (notifier, self._spawn("notifier", notifier.run())) for notifier in made
-        }
-        if not made:
-            self._log.warning(
-                "no receiver configured", cure="add a [[receiver]]: until then nobody is told of alerts"
-            )
-
-    def _notifier(self, receiver: ReceiverConfig, external_url: str) -> Notifier:
-        if receiver.kind == "webhook":
-            return Webhook(
-                receiver,
-                external_url=external_url,
-                done=self._done,
-                counted=self._metrics.delivered,
-                now=self._now,
-            )
-        return Alertmanager(
-            receiver,
-            external_url=external_url,
-            view=lambda: self._believed(receiver),
-            done=self._done,
-            counted=self._metrics.delivered,
-            now=self._now,
-        )
-
-    def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
         self._tasks[task] = name
         return task

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast_collector.__main__ import main
-from holdfast_collector.app import App
 from holdfast_collector.engine import Engine
 from holdfast_collector.ingest.mqtt import Session
+from holdfast_collector.notifiers.dispatch import Dispatch
 from holdfast_collector.notifiers.http import Poster
 from holdfast_collector.release import Release
 from holdfast_collector.store.sqlite import SqliteStore
@@ -25,14 +25,14 @@ BOUNDARIES: dict[str, tuple[type[Any], str, bool]] = {
     "inside the transaction, state written": (SqliteStore, "_write_alerts", False),
     "inside the transaction, all written": (SqliteStore, "_write_events", True),
     "after the transaction": (SqliteStore, "commit", True),
-    "before a notice is handed on": (App, "_dispatch", False),
-    "after a notice is handed on": (App, "_dispatch", True),
+    "before a notice is handed on": (Dispatch, "dispatch", False),
+    "after a notice is handed on": (Dispatch, "dispatch", True),
     "after all effects are let go": (Release, "__call__", True),
     "before the broker is acknowledged": (Session, "acknowledge", False),
     "after the broker is acknowledged": (Session, "acknowledge", True),
     "before the receiver is told": (Poster, "post", False),
-    "when the receiver has taken it": (App, "_done", False),
-    "before its row leaves the outbox": (App, "_done", True),
+    "when the receiver has taken it": (Dispatch, "_done", False),
+    "before its row leaves the outbox": (Dispatch, "_done", True),
 }
 """Where to die: a method, and whether before or after it did its work."""
 
