@@ -17,7 +17,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.ports import free_port, listening
-from tests.receiver import Post, Receiver
+from tests.receiver import Receiver
 from tests.system.job_agent import count
 from tests.waiting import wait_for
 
@@ -112,13 +112,23 @@ def collector_process(folder: Path, broker: Broker, receiver: Receiver) -> tuple
     return Process("collector", arguments, folder / "log"), port
 
 
-def told(posts: list[Post]) -> dict[tuple[str, str], set[str]]:
-    """(node, job) → the keys under which its failure was told."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for post in posts:
-        alert = post.json()
-        found.setdefault((alert["node"], alert["resource"]), set()).add(post.headers["idempotency-key"])
-    return found
+class Told:
+    """(node, job) → the keys under which its failure was told, kept up with what the receiver takes."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._read = 0
+        self._keys: dict[tuple[str, str], set[str]] = {}
+
+    def __call__(self) -> dict[tuple[str, str], set[str]]:
+        posts = self._receiver.posts
+        for post in posts[self._read :]:
+            if post.taken:
+                alert = post.json()
+                place = (alert["node"], alert["resource"])
+                self._keys.setdefault(place, set()).add(post.headers["idempotency-key"])
+        self._read = len(posts)
+        return self._keys
 
 
 def spooled_messages(port: int, node: str) -> int:
@@ -136,6 +146,7 @@ def test_no_event_is_lost_repeated_or_invented_under_random_kills(tmp_path: Path
     rng = random.Random(seed)
     broker = Broker(tmp_path / "broker", lines=["persistence false", "max_queued_messages 0"]).start()
     with Receiver(refuse_ratio=0.10, drop_ratio=0.05, seed=seed) as receiver:
+        told = Told(receiver)
         collector, port = collector_process(tmp_path / "collector", broker, receiver)
         agents = [JobAgent(f"vm-{number}", tmp_path / f"vm-{number}", broker) for number in range(AGENTS)]
         collector.start()
@@ -158,11 +169,9 @@ def test_no_event_is_lost_repeated_or_invented_under_random_kills(tmp_path: Path
             spooled = set().union(*(agent.ledger("spooled") for agent in agents))
             begun = set().union(*(agent.ledger("begun") for agent in agents))
             wait_for(
-                lambda: spooled <= told(receiver.taken).keys(),
+                lambda: spooled <= told().keys(),
                 240,
-                lambda: (
-                    f"{len(spooled - told(receiver.taken).keys())} of {len(spooled)} to be told, seed {seed}"
-                ),
+                lambda: f"{len(spooled - told().keys())} of {len(spooled)} to be told, seed {seed}",
             )
             wait_for(
                 lambda: not any(spooled_messages(port, agent.node) for agent in agents), 60, "empty spools"
@@ -172,7 +181,7 @@ def test_no_event_is_lost_repeated_or_invented_under_random_kills(tmp_path: Path
                 process.stop(signal.SIGTERM)
             broker.stop()
 
-    found = told(receiver.taken)
+    found = told()
     assert len(spooled) == AGENTS * JOBS
     assert found.keys() <= begun, f"told and never happened: {sorted(found.keys() - begun)[:5]}, seed {seed}"
     assert {place: keys for place, keys in found.items() if len(keys) > 1} == {}, f"seed {seed}"
