@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from holdfast_agent.core.delivery import Spooled
 from holdfast_agent.core.session import SpoolFacts
-from holdfast_agent.spool_file import DiskFacts, SpoolFile, damaged
+from holdfast_agent.spool_file import DiskFacts, SpoolFile, damaged, full
 from holdfast_wire import Acknowledgement, Position, SpoolState
 
 MEMORY_BYTES_MAX = 8 * 1024 * 1024
@@ -325,11 +325,16 @@ class _DiskThread:
             while not self._queue.empty():
                 jobs.append(self._queue.get())
             self._busy_since = time.monotonic()
-            outcome = self._work(jobs)
-            self._busy_since = None
+            # Apart, because a full disk can still be read.
+            writing = [job for job in jobs if job.read is None]
+            outcomes = [self._work(each) for each in (writing, *([job] for job in jobs if job.read)) if each]
             ended = any(job.close for job in jobs)
+            if ended:
+                self._let_go()
+            self._busy_since = None
             try:
-                self._loop.call_soon_threadsafe(self._answered, outcome)
+                for outcome in outcomes:
+                    self._loop.call_soon_threadsafe(self._answered, outcome)
             except RuntimeError:
                 return  # the loop is closed: the agent ended without waiting for us
 
@@ -343,7 +348,8 @@ class _DiskThread:
                 self._let_go()
                 return self._transact(jobs)  # opening repairs the file
         except (sqlite3.Error, OSError) as error:
-            self._let_go()
+            if not full(error):
+                self._let_go()  # to be opened anew; on a full disk that would fail, and reading still works
             failure = f"{self._path}: {error}"
             return _Outcome(jobs=jobs, found=[[] for _ in jobs], facts=None, failure=failure)
 
@@ -358,10 +364,7 @@ class _DiskThread:
         if messages or acknowledged or dropped:
             self._file.commit(messages, acknowledged, dropped)
         found = [self._file.read(*job.read) if job.read else [] for job in jobs]
-        facts = self._file.facts()
-        if any(job.close for job in jobs):
-            self._let_go()
-        return _Outcome(jobs=jobs, found=found, facts=facts, repaired=repaired)
+        return _Outcome(jobs=jobs, found=found, facts=self._file.facts(), repaired=repaired)
 
     def _let_go(self) -> None:
         if self._file is not None:

@@ -218,8 +218,17 @@ class SpoolFile:
 
 def damaged(error: BaseException) -> bool:
     """Whether SQLite says that the file itself is broken, rather than that the disk cannot be had."""
-    # The low byte is the primary result code (sqlite.org/rescode.html).
-    return isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _CORRUPT
+    return _result_code(error) in _CORRUPT
+
+
+def full(error: BaseException) -> bool:
+    """Whether the disk has no room, and is otherwise in order."""
+    return _result_code(error) == sqlite3.SQLITE_FULL
+
+
+def _result_code(error: BaseException) -> int:
+    """The primary result code: the low byte (sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import pytest
 
 from holdfast_agent.core.section import Sections, fitting, sound
 from holdfast_wire import Resource, Section, SectionStatus, section_digest
+from holdfast_wire.message import Value
 
 
 def section(probe: str = "p", *, at: float = 1.0, resources: list[Resource] | None = None) -> Section:
@@ -39,7 +40,7 @@ def test_other_facts_are_news() -> None:
     [{"size_bytes": "many"}, {"free_ratio": math.nan}, {f"f{number}": 1 for number in range(200)}],
     ids=["wrong type", "not a number", "too many"],
 )
-def test_section_that_no_collector_takes_becomes_its_probes_error(facts: dict[str, int]) -> None:
+def test_section_that_no_collector_takes_becomes_its_probes_error(facts: dict[str, Value]) -> None:
     """A collector refuses the whole message: one probe's mistake must not silence the node."""
     said = sound(section(resources=[Resource(kind="volume", name="/", facts=facts)]))
 

@@ -43,6 +43,7 @@ from holdfast_wire import (
 IDENTITY = Identity(node="n", install_id="i" * 16, boot_id="b", epoch=4)
 PROFILE = Profile(agent_version="1", os="linux", os_name="Debian", kernel="6", previous_stop="clean")
 EMPTY = SpoolFacts(state=SpoolState(messages=0, bytes=0, dropped_total=0, in_memory=False))
+from holdfast_wire.message import Value
 
 
 def at(mono: float) -> Stamp:
@@ -56,7 +57,7 @@ def said(payload: bytes) -> UpMessage:
 
 
 def section(probe: str, number: int = 0, *, size: int = 0) -> Section:
-    facts = {"mountpoint": str(number), "source": "x" * size}
+    facts: dict[str, Value] = {"mountpoint": str(number), "source": "x" * size}
     return Section(
         probe=probe, status=SectionStatus.OK, observed_at=0.0, mono=0.0, period_seconds=10.0, duration_seconds=0.1,
         resources=[Resource(kind="volume", name="/", facts=facts)],
