@@ -118,6 +118,21 @@ def test_folder_explains_itself(folder: str) -> None:
     assert readme.read_text(encoding="utf-8").startswith("# ")
 
 
+def test_ci_installs_what_tests_ask_for() -> None:
+    """There a missing tool is a failure. What only benches compare with is not asked for."""
+    script = (tidy.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    installed = set(re.findall(r"^packages=\((.*?)^\)", script, re.DOTALL | re.MULTILINE)[0].split())
+    asked = {
+        package
+        for module in TESTS
+        if not module.path.startswith("tests/bench/")
+        for package in re.findall(r'package="([a-z0-9.+-]+)"', module.source)
+    }
+
+    assert asked
+    assert asked - installed == set()
+
+
 def test_each_declared_dependency_is_used_and_each_used_one_declared() -> None:
     """A library that nothing imports is weight on every VM; one that comes along by accident may leave the same way."""
     project = tomllib.loads((tidy.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
