@@ -97,7 +97,7 @@ def _test_connection(chosen: argparse.Namespace) -> int:
 
 def _check_config(chosen: argparse.Namespace) -> int:
     loaded = _load(chosen, link=True)
-    width = max(len(f"{key} = {value}") for key, value, _ in loaded.rows)
+    width = min(50, max(len(f"{key} = {value}") for key, value, _ in loaded.rows))
     for key, value, origin in loaded.rows:
         print(f"{f'{key} = {value}':<{width}}  # {origin}")
     for warning in loaded.warnings:

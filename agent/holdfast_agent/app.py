@@ -408,7 +408,7 @@ class Agent:
         self._session.expect(enabled)
         return [
             probe_run(
-                self._kinds[name].classes,
+                self._kinds[name],
                 self._context(name),
                 self._config.interval,
                 self._config.probes[name].period,

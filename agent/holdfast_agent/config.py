@@ -133,7 +133,8 @@ def load(
     _check(reading, config, link=link)
     if reading.mistakes:
         raise ConfigInvalid(reading.mistakes)
-    return Loaded(config=config, rows=_rows(reading, raw, ()), warnings=_warnings(config))
+    rows = [_in_effect(row, kinds, config.interval) for row in _rows(reading, raw, ())]
+    return Loaded(config=config, rows=rows, warnings=_warnings(config))
 
 
 def parse_broker(url: str) -> BrokerAddress:
@@ -297,6 +298,18 @@ def _rows(reading: Reading[Any], value: Struct, path: tuple[str, ...]) -> list[t
             shown = f"{below:g}s" if info.type == Seconds else below
             rows.append((".".join(here), _toml(shown), reading.origin_of(here)))
     return rows
+
+
+def _in_effect(
+    row: tuple[str, str, str], kinds: dict[str, ProbeKind], interval: float
+) -> tuple[str, str, str]:
+    """The row, with a probe's own period or time-out in the place of the 0 that stands for it."""
+    key, value, origin = row
+    parts = key.split(".")
+    if value != '"0s"' or parts[0] != "probes":
+        return row
+    period, timeout = kinds[parts[1]].timing(interval)
+    return key, _toml(f"{period if parts[2] == 'period' else timeout:g}s"), origin
 
 
 def _toml(value: Any) -> str:

@@ -51,6 +51,7 @@ class StateFolder:
         self.folder = folder
         self._lock: int | None = None
         self._unsaved: _Run | None = None
+        self._unsaved_install_id = ""
         self._run: _Run | None = None
 
     def open(self) -> Standing:
@@ -80,6 +81,9 @@ class StateFolder:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
+            path = self.folder / "install_id"
+            if self._unsaved_install_id and read_if_there(path) is None:
+                write_durably(path, self._unsaved_install_id.encode())
             self._save(self._unsaved)
         except (OSError, AlreadyRunning):
             return False
@@ -126,6 +130,7 @@ class StateFolder:
             write_durably(path, fresh.encode())
         except OSError as error:
             trouble.append(f"{path} cannot be written ({error.strerror}): {_CURE}")
+            self._unsaved_install_id = fresh
         return fresh
 
     def _previous_run(self, trouble: list[str]) -> _Run | None:

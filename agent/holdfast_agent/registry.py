@@ -28,6 +28,13 @@ class ProbeKind(Struct, frozen=True, kw_only=True):
     def cost(self) -> str:
         return self.classes[0].cost
 
+    def timing(self, interval: float) -> tuple[float, float]:
+        """The period and the time-out in seconds that hold unless the configuration says otherwise."""
+        poll = next((class_ for class_ in self.classes if issubclass(class_, Poll)), None)
+        if poll is None:
+            return interval, Poll.timeout_seconds
+        return max(poll.period_seconds, interval), poll.timeout_seconds
+
 
 def module_platform(name: str) -> str | None:
     """The `sys.platform` a module of this name is for; None for all."""

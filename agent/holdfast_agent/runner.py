@@ -23,7 +23,8 @@ from msgspec import Struct
 from holdfast_agent.core.happening import Happening
 from holdfast_agent.core.schedule import Schedule, jittered_seconds
 from holdfast_agent.errors import Denied, EventRefused, NoData, ProbeStop, Unsupported
-from holdfast_agent.probe import Observation, Poll, Probe, ProbeContext, Watch, boot_clock
+from holdfast_agent.probe import Observation, Poll, ProbeContext, Watch, boot_clock
+from holdfast_agent.registry import ProbeKind
 from holdfast_wire import Capability, Section, SectionStatus
 
 IMPOSSIBLE_PERIOD_SECONDS = 60.0
@@ -79,19 +80,18 @@ class _Seen(Struct):
 
 
 def probe_run(
-    classes: tuple[type[Probe], ...], context: ProbeContext, interval: float, period: float, timeout: float
+    kind: ProbeKind, context: ProbeContext, interval: float, period: float, timeout: float
 ) -> ProbeRun:
-    """Make a probe's objects. `period` and `timeout` of 0 mean the class's own."""
-    probes = [class_(context) for class_ in classes]
-    poll = next((probe for probe in probes if isinstance(probe, Poll)), None)
-    watch = next((probe for probe in probes if isinstance(probe, Watch)), None)
+    """Make a probe's objects. `period` and `timeout` of 0 mean the probe's own."""
+    own_period, own_timeout = kind.timing(interval)
+    probes = [class_(context) for class_ in kind.classes]
     return ProbeRun(
-        name=classes[0].name,
-        cost=classes[0].cost,
-        poll=poll,
-        watch=watch,
-        period=period or max(poll.period_seconds if poll else 0.0, interval),
-        timeout=timeout or (poll.timeout_seconds if poll else 5.0),
+        name=kind.name,
+        cost=kind.cost,
+        poll=next((probe for probe in probes if isinstance(probe, Poll)), None),
+        watch=next((probe for probe in probes if isinstance(probe, Watch)), None),
+        period=period or own_period,
+        timeout=timeout or own_timeout,
     )
 
 

@@ -51,7 +51,7 @@ def glance(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> Gl
         runner = Runner(collector, random.random, config.interval, time.time)
         runs = [
             probe_run(
-                kind.classes,
+                kind,
                 ProbeContext(node=config.node, settings=config.probes[name].settings),
                 config.interval,
                 config.probes[name].period,
