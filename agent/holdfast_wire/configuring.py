@@ -26,6 +26,7 @@ T = TypeVar("T")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_TOML_PLACE = re.compile(r" ?\(at line (\d+), column (\d+)\)")
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"-]+?)\s*\]")
 
 Path = tuple[str | int, ...]
@@ -65,18 +66,22 @@ class Reading(Generic[T]):
         self._variables: dict[Path, str] = {}
         self._stated: set[Path] = set()
         self._refused: set[Path] = set()
+        self._illegible = False
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            self.mistakes.append(f"{origin}: {error}")
+            self.mistakes.append(_misspelt(origin, str(error)))
+            self._illegible = True
             table = {}
         self._overlay(table, environment)
         self.value: T = self._struct(type_, table, ())
 
     def refuse(self, path: Path, why: str) -> None:
-        """Report that the value at `path` cannot be used."""
+        """Report that the value at `path` cannot be used. Of a text that is no TOML only the first mistake is known."""
         self._refused.add(path)
         variable = self._variables.get(path)
+        if self._illegible and variable is None:
+            return
         line = None if variable else self._line(path)
         if line is None:
             # A section nobody knows may have come with a variable of a key in it.
@@ -152,9 +157,10 @@ class Reading(Generic[T]):
                 self.refuse(path, f'{raw!r} is no duration: write it with its unit, e.g. "30s", "5m", "7d"')
                 return msgspec.UNSET
             return seconds
-        if get_origin(type_) is Literal and raw not in get_args(type_):
-            known = [str(value) for value in get_args(type_) if value != ""]
-            self.refuse(path, f"{raw!r} is none of {', '.join(known)}{nearest(str(raw), known)}")
+        wrong, known = _unknown_words(type_, raw)
+        for word in wrong:
+            self.refuse(path, f"{word!r} is none of {', '.join(known)}{nearest(str(word), known)}")
+        if wrong:
             return msgspec.UNSET
         try:
             return msgspec.convert(raw, type_, strict=True)
@@ -194,6 +200,17 @@ def _repeated(type_: Any) -> Any:
     return None
 
 
+def _unknown_words(type_: Any, raw: Any) -> tuple[list[Any], list[str]]:
+    """What is given and not in the closed set that `type_` is, or is a list of; and the set."""
+    many = get_origin(type_) is tuple
+    choice = get_args(type_)[0] if many else type_
+    if get_origin(choice) is not Literal:
+        return [], []
+    given = raw if many and isinstance(raw, list) else [] if many else [raw]
+    allowed = get_args(choice)
+    return [word for word in given if word not in allowed], [str(word) for word in allowed if word != ""]
+
+
 def _of_variable(type_: Any, raw: str) -> Any:
     """Text stays text; anything else is written as in the file. Durations are text."""
     text = str(raw)
@@ -203,6 +220,14 @@ def _of_variable(type_: Any, raw: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _misspelt(origin: str, said: str) -> str:
+    """The parser's complaint with its place in front, like all others: `FILE:LINE:COLUMN: …`."""
+    found = _TOML_PLACE.search(said)
+    place = f"{origin}:{found[1]}:{found[2]}" if found else origin
+    words = said[: found.start()] if found else said
+    return f"{place}: no TOML: {words[:1].lower()}{words[1:].strip()}"
 
 
 def _dotted(path: Path) -> str:

@@ -173,7 +173,7 @@ resend = "1s"
             '[[receiver]]\nname = "a"\nkind = "webhook"\nurl = "http://a"\nproxy = "socks://b"',
             "the scheme is one of",
         ),
-        ("[mqtt\n", "c.toml: "),
+        ("[mqtt\n", "c.toml:1:6: no TOML: "),
     ],
 )
 def test_each_mistake_is_named(text: str, said: str) -> None:
