@@ -113,8 +113,8 @@ def test_a_late_birth_goes_on_record_and_not_into_force() -> None:
 
     effects = desk.feed(Agent(epoch=2, boot="boot-2").birth())
 
-    record = desk.collector.nodes["n1"].record
-    assert (record.boot_id, record.position.epoch, len(published(effects))) == ("boot-3", 3, 1)
+    node = desk.collector.nodes["n1"]
+    assert (node.record.boot_id, node.position.epoch, len(published(effects))) == ("boot-3", 3, 1)
 
 
 def test_sections_the_collector_lacks_are_asked_for_once_in_a_while() -> None:

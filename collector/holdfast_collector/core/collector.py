@@ -15,7 +15,7 @@ Liveness comes from three witnesses: the will, the silence, and the sequence. Ti
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -234,30 +234,26 @@ class Collector:
             self._settle(node, folded, event.at, commit, effects)
         # A heartbeat that moves nothing but its position is not written: after a restart an older position only
         # means that a late report may count once, and the next one mends it.
-        if (
-            structs.replace(node.record, position=before.position) != before
-            or commit.seen
-            or node.name not in self._kept
-        ):
+        if node.record is not before or commit.seen or node.name not in self._kept:
             self._keep(node, commit)
 
     def _succeed(self, node: Node, install_id: str, boot_id: str, position: Position) -> None:
         node.claimants.pop(install_id, None)
+        node.position = position
         node.record = structs.replace(
             node.record,
             install_id=install_id,
             boot_id=boot_id,
             boots=(boot_id,),
-            position=position,
             connection=0,
             floor=Position(0, 0),
             birth=None,
         )
 
     def _report(self, node: Node, report: Report, event: Received, effects: list[Effect]) -> Folded | None:
-        place = order(node.record, report)
+        place = order(node, report)
         if place in {Order.LATE, Order.SAME}:
-            newest = node.record.position
+            newest = node.position
             detail = f"{report.epoch}.{report.seq} after {newest.epoch}.{newest.seq}"
             effects.append(Rejected(event.node, "late", detail, event.payload))
             return None
@@ -349,21 +345,26 @@ class Collector:
         """Facts changed: add them up, look at them, and judge."""
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
         changed = node.rebuild(folded.touched)
-        node.sample(changed | folded.observed, self.rules, at)
+        node.sample(changed.keys() | folded.observed, self._court.affected, at)
         self._judge(node, changed, at, commit, effects)
         self._arm(node)
         effects.append(Refreshed(node.name))
 
     def _judge(
-        self, node: Node, changed: set[ResourceKey], at: float, commit: Commit, effects: list[Effect]
+        self,
+        node: Node,
+        changed: Mapping[ResourceKey, frozenset[str]],
+        at: float,
+        commit: Commit,
+        effects: list[Effect],
     ) -> None:
         """Judge what changed, and whatever else on the node has an alert: its evidence may just have been renewed."""
         warm = at >= self.warm_at
-        self._court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
-        self._court.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=changed)
+        judged = self._court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
+        self._court.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=judged)
 
     def _keep(self, node: Node, commit: Commit) -> None:
-        node.record = structs.replace(node.record, last_report_at=node.last_report_at)
+        node.record = structs.replace(node.record, position=node.position, last_report_at=node.last_report_at)
         self._kept.add(node.name)
         commit.nodes[node.name] = node.record
 
@@ -445,9 +446,9 @@ class Collector:
         key = ("collector", "collector")
         self._own.resources[key] = self.health(at)
         self._own.observed[key] = at
-        self._own.sample([key], self.rules, at)
+        self._own.sample([key], self._court.affected, at)
         warm = at >= self.warm_at
-        self._court.judge(self._own, [key], at, warm=warm, commit=commit, effects=effects)
+        self._court.judge_whole(self._own, key, at, warm=warm, commit=commit, effects=effects)
 
     def _prune(self, at: float, commit: Commit) -> None:
         for node in self.nodes.values():

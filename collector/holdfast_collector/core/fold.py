@@ -80,15 +80,19 @@ def claim(node: Node, message: UpMessage, at: float, *, warm: bool) -> Claim:
     return Claim.SUCCESSOR if left and (warm or node.record.session != "connected") else Claim.RIVAL
 
 
-def order(record: NodeRecord, message: UpMessage) -> Order:
+def order(node: Node, message: UpMessage) -> Order:
     """Where a message of the name's holder stands among those that counted."""
-    if message.boot_id not in record.boots:
-        return Order.NEW_BOOT
-    if message.boot_id != record.boot_id and message.epoch <= record.position.epoch:
-        return Order.LATE
-    if message.position == record.position:
-        return Order.SAME
-    return Order.NEWER if message.position > record.position else Order.LATE
+    newest = node.position
+    if message.boot_id != node.record.boot_id:
+        if message.boot_id not in node.record.boots:
+            return Order.NEW_BOOT
+        if message.epoch <= newest.epoch:
+            return Order.LATE
+    if message.epoch == newest.epoch:
+        if message.seq == newest.seq:
+            return Order.SAME
+        return Order.NEWER if message.seq > newest.seq else Order.LATE
+    return Order.NEWER if message.epoch > newest.epoch else Order.LATE
 
 
 def _at_boot(record: NodeRecord, boot_id: str) -> tuple[str, ...]:
@@ -103,18 +107,26 @@ def _newest(
     connection: int,
     floor: Position,
 ) -> None:
-    """Make `message` the newest of its node."""
-    record = node.record
-    boots = record.boots
-    if message.boot_id != record.boot_id:
-        noted.append(("node booted", f"boot {message.boot_id}"))
-        boots = (*(boot for boot in boots if boot != message.boot_id), message.boot_id)[-BOOTS_MAX:]
-    if message.position < record.position:
-        detail = f"from {record.position.epoch}.{record.position.seq} to {message.epoch}.{message.seq}"
+    """Make `message` the newest of its node. Its record stays as it is when nothing but the position moves."""
+    record, before = node.record, node.position
+    node.position = message.position
+    if message.position < before:
+        detail = f"from {before.epoch}.{before.seq} to {message.epoch}.{message.seq}"
         noted.append(("node position went back", detail))
     elif floor < record.floor:
         floor = record.floor
-    session_since = record.session_since
+    if (
+        message.boot_id == record.boot_id
+        and connection == record.connection
+        and floor == record.floor
+        and message.interval_seconds == record.interval_seconds
+        and record.session == "connected"
+    ):
+        return
+    boots, session_since = record.boots, record.session_since
+    if message.boot_id != record.boot_id:
+        noted.append(("node booted", f"boot {message.boot_id}"))
+        boots = (*(boot for boot in boots if boot != message.boot_id), message.boot_id)[-BOOTS_MAX:]
     if record.session != "connected":
         noted.append(("node connected", f"it was {record.session}"))
         session_since = at
@@ -122,7 +134,6 @@ def _newest(
         record,
         boot_id=message.boot_id,
         boots=boots,
-        position=message.position,
         connection=connection,
         floor=floor,
         interval_seconds=message.interval_seconds,
@@ -135,16 +146,16 @@ def fold_birth(node: Node, birth: Birth, at: float) -> Folded:
     """An agent started. One that started before the newest message known is history: on record, not in force."""
     noted: list[tuple[str, str]] = []
     record = node.record
-    if birth.epoch < record.position.epoch:
+    if birth.epoch < node.position.epoch:
         return Folded(set(), set(), [], [("late birth taken", f"epoch {birth.epoch}")])
     noted.append(("agent started", f"epoch {birth.epoch}, previous stop {birth.previous_stop}"))
     touched: set[ResourceKey] = {("node", node.name)}
     if birth.boot_id != record.boot_id or record.birth is None:
         for probe in list(node.sections):
             touched |= node.drop(probe)
-    if birth.position > record.position:
+    if birth.position > node.position:
         # The connections of an epoch count from one, so a new epoch's first will must not look outdated.
-        same_epoch = birth.epoch == record.position.epoch
+        same_epoch = birth.epoch == node.position.epoch
         _newest(node, birth, at, noted, record.connection if same_epoch else 0, Position(0, 0))
     node.spool = birth.spool
     node.record = structs.replace(node.record, birth=birth)
@@ -222,7 +233,7 @@ def fold_event(node: Node, event: Event, at: float) -> Folded:
 def fold_death(node: Node, death: Death, at: float) -> Folded | None:
     """The end of the newest session; None when it is of an older one."""
     record = node.record
-    newest = (record.position.epoch, record.connection)
+    newest = (node.position.epoch, record.connection)
     if death.boot_id != record.boot_id or (death.epoch, death.connection) < newest:
         return None
     node.record = structs.replace(record, session=death.reason.value, session_since=at)

@@ -5,10 +5,11 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
+from holdfast_collector.core.affected import Affected
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
 from holdfast_collector.core.record import Notice, Receiver, Resolved, Tracked
@@ -38,6 +39,7 @@ class Court:
 
     def __init__(self, rules: RuleSet, receivers: Sequence[Receiver], next_episode: int) -> None:
         self.rules = rules
+        self.affected = Affected(rules)
         self.receivers = tuple(receivers)
         self.next_episode = next_episode
         self.alerts: dict[str, Tracked] = {}
@@ -58,25 +60,38 @@ class Court:
     def judge(
         self,
         node: Node,
-        keys: Iterable[ResourceKey],
+        changed: Mapping[ResourceKey, frozenset[str]],
         at: float,
         *,
         warm: bool,
         commit: Commit,
         effects: list[Effect],
+    ) -> set[tuple[ResourceKey, str]]:
+        """Judge the rules that read one of the changed facts. Returns where, by resource and rule id."""
+        judged: set[tuple[ResourceKey, str]] = set()
+        for resource_key, names in changed.items():
+            kind = resource_key[0]
+            rules = self.affected.by(kind, names)
+            if rules:
+                subject = ResourceSubject(node, resource_key)
+                for rule in rules:
+                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+                    judged.add((resource_key, rule.id))
+            for rule in self.affected.elsewhere(kind, names):
+                for other in [place for place in node.resources if place[0] == rule.resource]:
+                    if (other, rule.id) not in judged:
+                        subject = ResourceSubject(node, other)
+                        self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+                        judged.add((other, rule.id))
+        return judged
+
+    def judge_whole(
+        self, node: Node, key: ResourceKey, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
     ) -> None:
-        """Judge every rule of these resources."""
-        for resource_key in keys:
-            rules = self.rules.of_kind(resource_key[0])
-            if not rules:
-                continue
-            subject = ResourceSubject(node, resource_key)
-            findings = self.rules.judge(subject, at)
-            busy = node.name in self._by_node
-            for rule, finding in zip(rules, findings, strict=True):
-                # Nearly every answer about a healthy fleet ends here.
-                if busy or finding is Finding.HOLDS:
-                    self._weigh(node, subject, rule, finding, at, warm, commit, effects)
+        """Judge every rule of one resource."""
+        subject = ResourceSubject(node, key)
+        for rule, finding in zip(self.rules.of_kind(key[0]), self.rules.judge(subject, at), strict=True):
+            self._weigh(node, subject, rule, finding, at, warm, commit, effects)
 
     def judge_by_time(
         self, node: Node, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
@@ -97,16 +112,17 @@ class Court:
         warm: bool,
         commit: Commit,
         effects: list[Effect],
-        but: Collection[ResourceKey] = (),
+        but: Collection[tuple[ResourceKey, str]] = (),
     ) -> None:
-        """Judge a node's alerts once more, except on resources just judged: time passed, or evidence was renewed."""
+        """Judge a node's alerts once more, except those just judged: time passed, or evidence was renewed."""
         for alert_key in list(self._by_node.get(node.name, ())):
             tracked = self.alerts.get(alert_key)
-            if tracked is None or (tracked.alert.kind, tracked.alert.resource) in but:
+            if tracked is None:
                 continue
+            resource_key = (tracked.alert.kind, tracked.alert.resource)
             rule = self.rules.by_id.get(tracked.alert.rule_id)
-            if rule is not None:
-                subject = ResourceSubject(node, (tracked.alert.kind, tracked.alert.resource))
+            if rule is not None and (resource_key, rule.id) not in but:
+                subject = ResourceSubject(node, resource_key)
                 self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
 
     def nodes_with_alerts(self) -> list[str]:
@@ -128,8 +144,9 @@ class Court:
         commit: Commit,
         effects: list[Effect],
     ) -> None:
-        place = (node.name, subject.kind, subject.name, rule.id)
-        held_key = self._places.get(place)
+        if finding is not Finding.HOLDS and node.name not in self._by_node:
+            return  # nearly every answer about a healthy fleet ends here
+        held_key = self._places.get((node.name, subject.kind, subject.name, rule.id))
         tracked = self.alerts[held_key] if held_key else None
         if tracked is None and finding is not Finding.HOLDS:
             return
@@ -181,9 +198,7 @@ class Court:
                 )
             case Transition.RESOLVED | Transition.CANCELLED:
                 self._leave(tracked, transition, at, commit)
-            case Transition.NONE if (
-                alert is not None and alert.state is AlertState.FIRING and not tracked.notified
-            ):
+            case Transition.NONE if alert is not None and _untold(rule, tracked):
                 if not (inhibitor := self._inhibitor(rule, tracked)):
                     tracked = self._announce(structs.replace(tracked, inhibited_by=""), at, commit)
                 elif inhibitor != tracked.inhibited_by:
@@ -265,6 +280,7 @@ class Court:
     def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
         """Put another rule set in force. Alerts of rules that are no more end, once."""
         self.rules = rules
+        self.affected = Affected(rules)
         orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self.rules.by_id]
         return self._end(orphans, at)
 
@@ -310,3 +326,16 @@ class Court:
             firing.discard(f"{alert.kind}:{alert.resource}")
             if not firing:
                 del self._firing[(alert.node, alert.alertname)]
+
+
+def _untold(rule: Rule, tracked: Tracked) -> bool:
+    """Whether it fires, nobody was told, and there is something to tell: what is clear is only waiting to leave.
+
+    A sticky alert does not leave by itself: its condition may have passed, somebody must still hear of it.
+    """
+    alert = tracked.alert
+    return (
+        alert.state is AlertState.FIRING
+        and not tracked.notified
+        and (alert.last_finding is Finding.HOLDS or rule.sticky)
+    )

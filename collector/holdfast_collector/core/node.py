@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from holdfast_collector.core.affected import Affected
 from holdfast_collector.core.record import EventCount, NodeRecord
-from holdfast_rules import RuleSet, Series
+from holdfast_rules import Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
 
@@ -24,6 +25,9 @@ _EVENTLESS: dict[str, dict[str, Value]] = {
     for kind in fact.ResourceKind
 }
 """A known resource to which nothing happened has counted none, which is knowledge, not ignorance."""
+
+
+_NOTHING: dict[str, Value] = {}
 
 
 class HeldSection(Struct):
@@ -61,6 +65,8 @@ class Node:
         self.asked: dict[str, float] = {}
         """Probes whose section the collector asked for → when it asked."""
         self.spool: SpoolState | None = None
+        self.position = record.position
+        """Of the newest live message. The record's own is as old as its last commit."""
         self.last_report_at = record.last_report_at
         self.reporting: bool | None = None
         """None until the collector has watched it for a full grace period."""
@@ -116,14 +122,15 @@ class Node:
         self.asked.pop(probe, None)
         return set(self.sections.pop(probe).stated) | {("probe", probe)}
 
-    def rebuild(self, keys: Iterable[ResourceKey]) -> set[ResourceKey]:
-        """Add up the facts of these resources anew. Returns those whose facts are not what they were."""
-        changed = set()
+    def rebuild(self, keys: Iterable[ResourceKey]) -> dict[ResourceKey, frozenset[str]]:
+        """Add up the facts of these resources anew. Returns which facts are not what they were, where any are."""
+        changed = {}
         for key in keys:
             facts = self._facts(key)
-            if facts == self.resources.get(key, {}):
+            before = self.resources.get(key, _NOTHING)
+            if facts == before:
                 continue
-            changed.add(key)
+            changed[key] = _differing(before, facts)
             if facts:
                 self.resources[key] = facts
             else:
@@ -180,21 +187,28 @@ class Node:
         owner = self.sections.get(self.owners.get(key, ""))
         return owner is not None and owner.complete and key not in owner.stated
 
-    def sample(self, keys: Iterable[ResourceKey], rules: RuleSet, at: float) -> None:
-        """Remember the values that rules look back on. Counts of events are remembered when events come."""
+    def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
+        """Remember the values that rules look back on."""
         for key in keys:
-            wanted = rules.windows(key[0])
-            facts = self.resources.get(key)
-            if not wanted or not facts:
+            wanted = affected.sampled(key[0])
+            if not wanted:
                 continue
-            for name, seconds in wanted.items():
+            facts = self.resources.get(key, _NOTHING)
+            for name, seconds in wanted:
                 value = facts.get(name)
-                if value is None or isinstance(value, str) or name in _EVENTLESS[key[0]]:
+                if value is None or isinstance(value, str):
                     continue
                 series = self.histories.get((*key, name))
                 if series is None:
                     series = self.histories[(*key, name)] = Series(seconds)
                 series.append(at, float(value))
+
+
+def _differing(before: Mapping[str, Value], after: Mapping[str, Value]) -> frozenset[str]:
+    names = [name for name, value in after.items() if before.get(name) != value]
+    if len(before) != len(after) or not before.keys() <= after.keys():
+        names.extend(before.keys() - after.keys())
+    return frozenset(names)
 
 
 class ResourceSubject:

@@ -427,7 +427,7 @@ def _identity(node: Node, now: float) -> list[Row]:
             f"{record.session}, connection {record.connection}",
             when=moment(record.session_since, now),
         ),
-        Row("Newest message", f"epoch {record.position.epoch}, number {record.position.seq}"),
+        Row("Newest message", f"epoch {node.position.epoch}, number {node.position.seq}"),
         Row("First seen", "", when=moment(record.first_seen_at, now)),
         Row("Installation", plain(record.install_id)),
         Row("Boot", plain(record.boot_id)),

@@ -232,8 +232,8 @@ def node_detail(node: Node, alerts: list[AlertShape], resolved: list[AlertShape]
     birth = node.record.birth
     return NodeDetail(
         node=node_shape(node),
-        epoch=node.record.position.epoch,
-        seq=node.record.position.seq,
+        epoch=node.position.epoch,
+        seq=node.position.seq,
         boots=node.record.boots,
         claimants=dict(node.claimants),
         capabilities=birth.capabilities if birth else [],

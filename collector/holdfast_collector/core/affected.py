@@ -1,0 +1,58 @@
+"""Which rules a change of facts can change the answer of: the others need not be asked.
+
+Most reports move a number or two, and most rules read others. Rules that look back in time are asked now and then
+besides (`Court.judge_by_time`), and those with an alert at every report.
+"""
+
+from collections.abc import Iterable
+
+from holdfast_rules import Rule, RuleSet
+from holdfast_wire import fact
+
+_SETS_MAX = 10_000
+"""Sets of changed facts remembered; a handful is usual."""
+_EVENT_TOTALS = frozenset(f"{name}_total" for name in fact.EVENT_TYPES)
+
+
+class Affected:
+    """Answers for one rule set."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self._rules = rules
+        self._own: dict[tuple[str, frozenset[str]], tuple[Rule, ...]] = {}
+        self._elsewhere: dict[tuple[str, str], list[Rule]] = {}
+        """(kind, fact) → rules on other kinds of resource that read it."""
+        self._sampled: dict[str, tuple[tuple[str, float], ...]] = {}
+        for rule in rules.rules:
+            for name in rule.names:
+                kind, dot, fact_name = name.rpartition(".")
+                if dot and kind != rule.resource:
+                    self._elsewhere.setdefault((kind, fact_name), []).append(rule)
+
+    def by(self, kind: str, changed: frozenset[str]) -> tuple[Rule, ...]:
+        """The rules on resources of `kind` that read one of the changed facts, in the rule set's order."""
+        found = self._own.get((kind, changed))
+        if found is None:
+            if len(self._own) >= _SETS_MAX:
+                self._own.clear()
+            found = tuple(
+                rule
+                for rule in self._rules.of_kind(kind)
+                if any(name in changed or name.removeprefix(f"{kind}.") in changed for name in rule.names)
+            )
+            self._own[(kind, changed)] = found
+        return found
+
+    def elsewhere(self, kind: str, changed: Iterable[str]) -> list[Rule]:
+        """The rules on other kinds of resource, of the same node, that read one of the changed facts."""
+        if not self._elsewhere:
+            return []
+        return [rule for name in changed for rule in self._elsewhere.get((kind, name), ())]
+
+    def sampled(self, kind: str) -> tuple[tuple[str, float], ...]:
+        """(fact, seconds) that rules look back on. Counts of events are remembered when events come, not here."""
+        found = self._sampled.get(kind)
+        if found is None:
+            windows = self._rules.windows(kind).items()
+            found = self._sampled[kind] = tuple(row for row in windows if row[0] not in _EVENT_TOTALS)
+        return found
