@@ -6,7 +6,7 @@ import pytest
 from holdfast_collector.core.event import Acknowledged, BrokerChanged, Delivered, NodeForgotten, RulesReplaced
 from holdfast_collector.core.record import State
 from holdfast_rules import load
-from holdfast_wire import SectionStatus
+from holdfast_wire import SectionStatus, SpoolState
 from holdfast_wire.message import DeathReason
 from tests.collector.fleet import RULES, T0, WARM, Agent, Desk, commit_of, section, transitions
 
@@ -249,6 +249,21 @@ def test_a_window_without_events_clears_nothing_while_the_node_is_silent() -> No
     assert ("ServiceCrashed", "a.service") in desk.firing()
 
 
+def test_a_rule_that_reads_its_nodes_facts_is_asked_when_those_change() -> None:
+    """The resource itself said nothing new."""
+    rules = RULES + """
+  - {alert: DownWhileUnsafe, id: S-06, resource: service, when: not up and node.spool_in_memory, severity: ticket,
+     summary: "{node}: {resource}"}
+"""
+    desk, agent = Desk(rules=rules), Agent()
+    desk.feed(agent.report(DOWN))
+    unsafe = msgspec.structs.replace(
+        agent.report(held=(DOWN,)), spool=SpoolState(messages=1, bytes=9, dropped_total=0, in_memory=True)
+    )
+
+    assert transitions(desk.feed(unsafe, at=WARM + 1)) == [("DownWhileUnsafe", "fired")]
+
+
 def test_an_alert_explained_by_another_is_kept_quiet_until_that_one_leaves() -> None:
     """One page for a dead machine; what is still wrong after its return is told then."""
     desk, agent = Desk(), Agent()
@@ -269,6 +284,28 @@ def test_an_alert_explained_by_another_is_kept_quiet_until_that_one_leaves() -> 
 
     assert ("firing", "hook") in notices(list(quiet))
     assert told.count(("firing", "pager")) == 1
+
+
+def test_an_alert_on_its_way_out_is_not_told_when_what_explained_it_leaves_first() -> None:
+    """A volume that was full and almost full: freed, "full" resolves sooner, and "almost full" must not page then."""
+    rules = """
+    rules:
+      - {alert: ServiceDown, id: S-01, resource: service, when: not up, keep_firing_for: 1m, severity: page, summary: down}
+      - {alert: ServiceLoops, id: S-02, resource: service, when: restart_looping, keep_firing_for: 10m, severity: page,
+         inhibited_by: [ServiceDown], summary: loops}
+    """
+    desk, agent = Desk(rules=rules), Agent()
+    desk.feed(agent.report(section({"a.service": {"up": False, "restart_looping": True}})))
+    well = section({"a.service": {"up": True, "restart_looping": False}})
+
+    told = [
+        notices(list(desk.feed(agent.report(well), at=WARM + seconds)))
+        for seconds in range(10, 100, 10)
+        if seconds
+    ]
+
+    assert [entry for entry in told if entry] == [[("resolved", "hook"), ("resolved", "pager")]]
+    assert desk.firing() == {("ServiceLoops", "a.service")}
 
 
 def test_a_delivered_notice_leaves_the_outbox_in_a_commit() -> None:
