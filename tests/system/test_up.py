@@ -68,7 +68,12 @@ class Up:
 
     def pid_of(self, part: str) -> int:
         """The running part's process id, by its command line."""
-        wanted = {"broker": str(self.data / "broker")}.get(part, str(self.data / f"{part}.toml"))
+        if part == "broker":
+            # mosquitto is known by its configuration, the embedded broker by its port, which all are told.
+            broker_port = self.said.partition("--broker mqtt://127.0.0.1:")[2].split()[0]
+            wanted = f"broker_embedded\0{broker_port}" if "amqtt" in self.said else str(self.data / "broker")
+        else:
+            wanted = str(self.data / f"{part}.toml")
         found = [
             int(entry.name)
             for entry in Path("/proc").glob("[0-9]*")
