@@ -5,6 +5,7 @@ the last. So `delta` and `changed` see every level that was reached, and a slope
 what it was, two points say so, however long it lasts: most facts of most machines cost a few hundred bytes.
 """
 
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,11 @@ class Series(Sequence[Point]):
             self._bucket_end = (at // self._bucket_seconds + 1) * self._bucket_seconds
         elif len(ats) - self._bucket_start > 4:
             self._thin_bucket()
+
+    @property
+    def newest_at(self) -> float:
+        """When the newest point was observed; minus infinity while there is none."""
+        return self._ats[-1] if self._ats else -math.inf
 
     def since(self, at: float) -> Sequence[Point]:
         """The points from `at` on."""

@@ -11,6 +11,8 @@ from holdfast_wire import fact
 
 _SETS_MAX = 10_000
 """Sets of changed facts remembered; a handful is usual."""
+_SAMPLES = 256
+"""Of a level per window; a series keeps about half as many."""
 _EVENT_TOTALS = frozenset(f"{name}_total" for name in fact.EVENT_TYPES)
 
 
@@ -22,7 +24,7 @@ class Affected:
         self._own: dict[tuple[str, frozenset[str]], tuple[Rule, ...]] = {}
         self._elsewhere: dict[tuple[str, str], list[Rule]] = {}
         """(kind, fact) → rules on other kinds of resource that read it."""
-        self._sampled: dict[str, tuple[tuple[str, float], ...]] = {}
+        self._sampled: dict[str, tuple[tuple[str, float, float], ...]] = {}
         for rule in rules.rules:
             for name in rule.names:
                 kind, dot, fact_name = name.rpartition(".")
@@ -49,10 +51,18 @@ class Affected:
             return []
         return [rule for name in changed for rule in self._elsewhere.get((kind, name), ())]
 
-    def sampled(self, kind: str) -> tuple[tuple[str, float], ...]:
-        """(fact, seconds) that rules look back on. Counts of events are remembered when events come, not here."""
+    def sampled(self, kind: str) -> tuple[tuple[str, float, float], ...]:
+        """(fact, window in seconds, spacing in seconds) of what rules look back on.
+
+        A level need not be sampled more finely than its window is cut into; a counter is sampled whenever it is
+        observed, so that its growth is seen at once. Counts of events are remembered when events come, not here.
+        """
         found = self._sampled.get(kind)
         if found is None:
-            windows = self._rules.windows(kind).items()
-            found = self._sampled[kind] = tuple(row for row in windows if row[0] not in _EVENT_TOTALS)
+            declared = fact.FACTS_OF.get(kind, {})
+            found = self._sampled[kind] = tuple(
+                (name, seconds, 0.0 if declared[name].counter else seconds / _SAMPLES)
+                for name, seconds in self._rules.windows(kind).items()
+                if name not in _EVENT_TOTALS
+            )
         return found

@@ -99,6 +99,7 @@ class Collector:
         self.nodes: dict[str, Node] = {}
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
+        self._blank = Commit()
         self._grace_seconds_max = 0.0
         self._seen = SeenMessages(state.seen)
         self._deadlines: list[tuple[float, str, str]] = []
@@ -158,7 +159,8 @@ class Collector:
 
     def handle(self, event: CoreEvent) -> list[Effect]:
         """What `event` changes. At most one of the effects is a `Commit`, and it comes first."""
-        commit = Commit()
+        # Most events commit nothing, and a commit is a dozen containers: an untouched one serves again.
+        commit = self._blank
         effects: list[Effect] = []
         match event:
             case Received():
@@ -168,6 +170,7 @@ class Collector:
                     # The shell drops the commit with the exception. Were the message remembered as seen, its next
                     # copy would be acknowledged without ever having taken effect.
                     self._seen.untake(commit.seen)
+                    self._blank = Commit()
                     raise
             case Ticked():
                 self._ticked(event.at, commit, effects)
@@ -182,9 +185,12 @@ class Collector:
                 self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
             case NodeForgotten():
                 self._forget(event, commit, effects)
+        if commit.empty:
+            return effects
+        self._blank = Commit()
         for notice in commit.notices:
             self.outbox[notice.id] = notice
-        return effects if commit.empty else [commit, *effects]
+        return [commit, *effects]
 
     def _merge(self, outcome: tuple[Commit, list[Effect]], commit: Commit, effects: list[Effect]) -> None:
         commit.merge(outcome[0])

@@ -115,7 +115,8 @@ class Court:
         but: Collection[tuple[ResourceKey, str]] = (),
     ) -> None:
         """Judge a node's alerts once more, except those just judged: time passed, or evidence was renewed."""
-        for alert_key in list(self._by_node.get(node.name, ())):
+        alert_keys = self._by_node.get(node.name)
+        for alert_key in list(alert_keys) if alert_keys else ():
             tracked = self.alerts.get(alert_key)
             if tracked is None:
                 continue

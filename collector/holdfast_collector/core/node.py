@@ -194,11 +194,13 @@ class Node:
             if not wanted:
                 continue
             facts = self.resources.get(key, _NOTHING)
-            for name, seconds in wanted:
+            for name, seconds, spacing in wanted:
+                series = self.histories.get((*key, name))
+                if series is not None and at - series.newest_at < spacing:
+                    continue
                 value = facts.get(name)
                 if value is None or isinstance(value, str):
                     continue
-                series = self.histories.get((*key, name))
                 if series is None:
                     series = self.histories[(*key, name)] = Series(seconds)
                 series.append(at, float(value))
