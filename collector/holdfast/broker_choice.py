@@ -93,6 +93,6 @@ def _embedded() -> ChosenBroker:
         title="the embedded broker (amqtt), because mosquitto is not installed"
         if find_mosquitto() is None
         else "the embedded broker (amqtt)",
-        limits="good for trying, not for measuring: MQTT 3.1.1 only, about 3,000 messages a second",
+        limits="good for trying, not for measuring: MQTT 3.1.1 only, and a small fleet is its limit",
         command=lambda port, folder: [sys.executable, "-m", "holdfast.broker_embedded", str(port)],
     )

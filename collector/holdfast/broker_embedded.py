@@ -2,9 +2,9 @@
 
     python -m holdfast.broker_embedded PORT
 
-Good for trying on one machine, and for nothing else: it speaks MQTT 3.1.1 only, carries about 3,000 messages a second
-and forgets messages it has acknowledged when their sender leaves. holdfast copes with all of that, because it takes no
-broker's word for delivery, but somebody sizing a fleet should not measure it.
+Good for trying on one machine, and for nothing else: it speaks MQTT 3.1.1 only, is slow, and forgets messages it has
+acknowledged when their sender leaves. holdfast copes with all of that, because it takes no broker's word for delivery,
+but somebody sizing a fleet should not measure it.
 """
 
 import asyncio

@@ -17,6 +17,9 @@ from holdfast.terminal import Terminal, printable
 
 WATCHDOG = "Watchdog"
 """Always fires, to show that alerts can."""
+VOLUMES_MAX = 8
+"""Named one by one; the page has them all."""
+_GIB = 1024**3
 _WORKS = {"ok", "no_data"}
 _AGAIN_SECONDS = 1.0
 
@@ -26,6 +29,8 @@ def findings(detail: Any, privileges: str) -> Iterator[str]:
     node = detail["node"]
     yield f"agent      node {node['node']}: {node['os_name']}, kernel {node['kernel']}, {privileges}"
     yield f"sees       {_seen(detail['resources'])}"
+    for volume in _volumes(detail["resources"]):
+        yield f"           {volume}"
     for name, reason, cost in _blindness(detail):
         yield f"cannot see {name}: {reason}"
         if cost:
@@ -47,6 +52,19 @@ def _seen(resources: list[Any]) -> str:
     counts = Counter(resource["kind"] for resource in resources)
     named = [_count(counts[kind], kind) for kind in ("volume", "service", "device") if counts[kind]]
     return ", ".join(named) or "no volume and no service"
+
+
+def _volumes(resources: list[Any]) -> Iterator[str]:
+    """`/ (ext4, 12 GiB of 40 GiB free)`, the first few by name."""
+    volumes = sorted((row for row in resources if row["kind"] == "volume"), key=lambda row: str(row["name"]))
+    for row in volumes[:VOLUMES_MAX]:
+        facts = row["facts"]
+        room = ""
+        if "free_bytes" in facts and "size_bytes" in facts:
+            room = f", {facts['free_bytes'] / _GIB:.1f} of {facts['size_bytes'] / _GIB:.1f} GiB free"
+        yield f"{row['name']} ({facts.get('fstype', 'unknown')}{room})"
+    if len(volumes) > VOLUMES_MAX:
+        yield f"and {len(volumes) - VOLUMES_MAX} more"
 
 
 def _blindness(detail: Any) -> Iterator[tuple[str, str, str]]:
