@@ -53,7 +53,9 @@ FAREWELL_SECONDS = 2.0
 """For the goodbye to be taken by the broker, within the 5 s in which the agent stops."""
 PACKET_OVERHEAD_BYTES = 256
 """A PUBLISH packet around its payload: fixed header, topic of at most 76 bytes, packet id, properties."""
-UNSUPPORTED_VERSION = 0x84
+UNSUPPORTED_VERSION, UNSPECIFIED = 0x84, 0x80
+SHORT_LIVED_MAX = 3
+"""Connections in a row that ended soon: mosquitto 2.0 throws one of two clients of one name off without a word."""
 
 
 class LinkStanding(Struct, frozen=True, kw_only=True):
@@ -343,6 +345,7 @@ class Link:
         self._wanted = asyncio.Event()
         """Set to end the present connection or pause and try again at once."""
         self._ending_reason = ""
+        self._short_lived = 0
         self._stopping = False
 
     async def run(self) -> None:
@@ -405,7 +408,10 @@ class Link:
         self.counts.connected_total += 1
         self._connection = number, connection
         self._user.connected(number, standing)
+        since = asyncio.get_running_loop().time()
         reason = await self._until_ended(connection)
+        short = asyncio.get_running_loop().time() - since < STEADY_SECONDS
+        self._short_lived = self._short_lived + 1 if short else 0
         if self._connection is None:
             return  # `stop` has dealt with it
         self._connection = None
@@ -415,6 +421,8 @@ class Link:
             reason = self._ending_reason
         else:
             connection.abandon()
+            if self._short_lived >= SHORT_LIVED_MAX and _SHARED_NAME not in reason:
+                reason += f", soon, and not for the first time; {_SHARED_NAME}"
         self._user.disconnected(number, reason)
 
     async def open(self, broker: BrokerAddress) -> tuple[int, Connection, LinkStanding]:
@@ -464,21 +472,25 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 def _said(code: Any) -> str:
     """A reason code in words, with what usually stands behind it."""
     if isinstance(code, ReasonCode):
+        if code.value == UNSPECIFIED:
+            return "the connection broke"  # what paho says when the broker said nothing
         return str(code) + _HINTS.get(code.value, "")
     if isinstance(code, int):
         return paho.error_string(code)
     return str(code)
 
 
+_SHARED_NAME = "do two machines share a node name?"
 _HINTS = {
-    0x8E: ": another client connected with this client id; do two machines share a node name?",
+    0x8E: f": another client connected with this client id; {_SHARED_NAME}",
     0x87: ": check username, password or certificate, and the broker's access list",
 }
 
 
 def _plain(text: str) -> str:
-    """`[Errno 111] Connection refused` → `Connection refused`."""
-    return text.partition("] ")[2] if text.startswith("[Errno") else text
+    """`[Errno 111] Connection refused` → `Connection refused`; OpenSSL's name and our interpreter's line go likewise."""
+    said = text.partition("] ")[2] if text.startswith(("[Errno", "[SSL")) else text
+    return said.partition(" (_ssl.c:")[0]
 
 
 _SILENT = logging.getLogger("holdfast_agent.paho")
