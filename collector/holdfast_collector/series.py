@@ -1,33 +1,30 @@
-"""The nodes' series as ready lines of the Prometheus text format, kept per metric family.
+"""The series of nodes and alerts as ready lines of the Prometheus text format, kept per metric family.
 
 A page must list each family whole, while news comes per node. So a family is a dict of node → that node's lines,
-already encoded: news of a node rewrites its entries, and a page is the families joined. Measured against
-prometheus_client, which formats every sample at every scrape, a page costs a fortieth.
+already encoded: news of a node rewrites its entries, and a page is the families joined. prometheus_client formats every
+sample anew at every scrape, which costs many times as much; `tests/bench/exposition_bench.py` says how many.
 
-Only what changed is rewritten: the core replaces a resource's dict of facts and never changes it in place, so the same
-dict means the same lines. A stale fact is not in the dict, and its series is not on the page.
+Only what changed is rewritten. The core replaces a resource's dict of facts and never changes it in place, so the same
+dict means the same lines, and of another dict only the families of the facts that differ are touched: between two
+reports that is the free space and the uptime, not the fifty services. A stale fact is not in the dict, and its series is
+not on the page.
 
 What agents say is hostile input. Label values are escaped and cut, numbers that no machine has are left out, and a
 node's resources beyond a limit have no series, which is counted.
-
-Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (0.0.4) and
-https://prometheus.io/docs/specs/om/open_metrics_spec/ (1.0.0).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
-from operator import is_
+from collections.abc import Iterable, Mapping
 
-from holdfast_collector.core.node import Node
+from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import Tracked
+from holdfast_collector.text_format import Family, FamilyType, escape, labels
 from holdfast_rules import AlertState
+from holdfast_wire import Birth
 from holdfast_wire.fact import FACTS_OF, Fact, FactType, ResourceKind
 from holdfast_wire.message import Value
 
 RESOURCES_MAX = 2000
 """Per node. 200 mounts and 300 services are an unusually large machine; one node must not fill the page of all."""
-LABEL_LENGTH_MAX = 512
-"""As long as the wire lets a name be, so only descriptive labels are ever cut, and no two series become one."""
 NUMBER_MAX = 2.0**64
 """No size, count or time goes beyond it; Prometheus refuses a whole page for one number beyond float64."""
 
@@ -36,69 +33,34 @@ SEVERITIES = ("page", "ticket", "info")
 Facts = Mapping[str, Value]
 
 
-class FamilyType(StrEnum):
-    """A family's type, by OpenMetrics' words."""
+class _Samples:
+    """The family of one fact."""
 
-    GAUGE = "gauge"
-    COUNTER = "counter"
-    INFO = "info"
+    __slots__ = ("_fact", "_flag", "_lowest", "family")
 
+    def __init__(self, fact: Fact) -> None:
+        self.family = Family(fact.metric, FamilyType.COUNTER if fact.counter else FamilyType.GAUGE, fact.help)
+        self._fact = fact.name
+        self._flag = fact.type is FactType.BOOL
+        self._lowest = 0.0 if fact.counter else -NUMBER_MAX
 
-_SUFFIX = {FamilyType.GAUGE: "", FamilyType.COUNTER: "_total", FamilyType.INFO: "_info"}
-_UNITS = ("seconds", "bytes", "ratio")
-
-
-class Family:
-    """One metric family and its lines."""
-
-    __slots__ = ("_headers", "lines", "name", "opening")
-
-    def __init__(self, name: str, type_: FamilyType, help_: str) -> None:
-        self.name = name
-        self.opening = name + "{"
-        self.lines: dict[str, bytes] = {}
-        """Node (or for alerts: label set) → its lines, each ended with a newline. Never an empty entry."""
-        self._headers = (_plain_header(name, type_, help_), _openmetrics_header(name, type_, help_))
-
-    def header(self, *, openmetrics: bool) -> bytes:
-        """The comment lines that go before the samples."""
-        return self._headers[openmetrics]
-
-    def put(self, key: str, lines: str) -> None:
-        """Replace what stands under `key`; no lines remove it."""
-        if lines:
-            # A lone surrogate cannot come out of the wire's decoder; one that came all the same must not cost the page.
-            self.lines[key] = lines.encode(errors="replace")
+    def write(self, node: str, rows: list[tuple[str, Facts]]) -> None:
+        """Rewrite a node's lines. `rows`: labels and facts of each resource."""
+        name, opening = self._fact, self.family.opening
+        if self._flag:
+            lines = [
+                f"{opening}{pairs}}} {'1' if facts[name] else '0'}\n"
+                for pairs, facts in rows
+                if name in facts
+            ]
         else:
-            self.lines.pop(key, None)
-
-
-def _plain_header(name: str, type_: FamilyType, help_: str) -> bytes:
-    help_ = help_.replace("\\", "\\\\").replace("\n", "\\n")
-    shown = FamilyType.GAUGE if type_ is FamilyType.INFO else type_
-    return f"# HELP {name} {help_}\n# TYPE {name} {shown.value}\n".encode()
-
-
-def _openmetrics_header(name: str, type_: FamilyType, help_: str) -> bytes:
-    """OpenMetrics names a family without the suffix that its samples carry."""
-    family = name.removesuffix(_SUFFIX[type_])
-    unit = next((unit for unit in _UNITS if family.endswith(f"_{unit}")), "")
-    unit_line = f"# UNIT {family} {unit}\n" if unit else ""
-    return f"# TYPE {family} {type_.value}\n{unit_line}# HELP {family} {escape(help_)}\n".encode()
-
-
-def escape(value: str) -> str:
-    """A label's value as it stands between the quotes."""
-    if len(value) > LABEL_LENGTH_MAX:
-        value = value[: LABEL_LENGTH_MAX - 1] + "…"
-    if "\\" in value or '"' in value or "\n" in value:
-        return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return value
-
-
-def labels(*pairs: tuple[str, str]) -> str:
-    """Label pairs as they stand between the braces."""
-    return ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
+            lowest = self._lowest
+            lines = [
+                f"{opening}{pairs}}} {value!r}\n"
+                for pairs, facts in rows
+                if (value := facts.get(name)) is not None and lowest <= value <= NUMBER_MAX  # type: ignore[operator]  # the codec lets only numbers through
+            ]
+        self.family.put(node, "".join(lines))
 
 
 class _KindSeries:
@@ -106,59 +68,44 @@ class _KindSeries:
 
     def __init__(self, kind: ResourceKind, key_facts: tuple[str, ...] = ()) -> None:
         self._kind = kind
-        self._key_facts = key_facts
+        self.key_facts = key_facts
         """Facts that identify the resource to a person, and so are labels of every series."""
         declared = FACTS_OF[kind.value].values()
-        self._samples: list[tuple[Family, Fact, float]] = []
-        for fact in declared:
-            if fact.metric:
-                type_ = FamilyType.COUNTER if fact.counter else FamilyType.GAUGE
-                lowest = 0.0 if fact.counter else -NUMBER_MAX
-                self._samples.append((Family(fact.metric, type_, fact.help), fact, lowest))
+        self._samples = {fact.name: _Samples(fact) for fact in declared if fact.metric}
         self._info_facts = [fact.name for fact in declared if fact.label and fact.name not in key_facts]
-        self.info = Family(
+        self._info = Family(
             f"holdfast_{kind.value}_info", FamilyType.INFO, f"What is known of the {kind.value}, in words."
         )
+        self.facts = {*self._samples, *self._info_facts}
+        """All facts that are on the page in some way, those of the labels aside."""
+        self.families = [self._info, *(samples.family for samples in self._samples.values())]
 
-    @property
-    def families(self) -> list[Family]:
-        return [self.info, *(family for family, _, _ in self._samples)]
+    def write(self, node: str, resources: Mapping[str, Facts], touched: set[str], more: Facts) -> None:
+        """Rewrite the families of the facts `touched`. `more`: what is known besides the facts, of every resource."""
+        pairs = f'node="{node}"'
+        rows = [(self._labels(pairs, name, facts), facts) for name, facts in resources.items()]
+        for fact in touched:
+            samples = self._samples.get(fact)
+            if samples is not None:
+                samples.write(node, rows)
+        if not touched.isdisjoint(self._info_facts):
+            self._write_info(node, rows, more)
 
-    def labels_of(self, node: str, name: str, facts: Facts) -> str:
+    def _labels(self, pairs: str, name: str, facts: Facts) -> str:
         """The labels of every series of one resource."""
         if self._kind is ResourceKind.NODE:
-            return node
-        key = "".join(f',{fact}="{escape(str(facts.get(fact, "")))}"' for fact in self._key_facts)
-        return f'{node},{self._kind.value}="{escape(name)}"{key}'
+            return pairs
+        key = "".join([f',{fact}="{escape(str(facts.get(fact, "")))}"' for fact in self.key_facts])
+        return f'{pairs},{self._kind.value}="{escape(name)}"{key}'
 
-    def write(self, node: str, rows: Sequence[tuple[str, Facts]]) -> None:
-        """Rewrite a node's lines. `rows`: labels and facts of each resource."""
-        for family, fact, lowest in self._samples:
-            name, opening = fact.name, family.opening
-            if fact.type is FactType.BOOL:
-                lines = [
-                    f"{opening}{pairs}}} {'1' if facts[name] else '0'}\n"
-                    for pairs, facts in rows
-                    if name in facts
-                ]
-            else:
-                lines = [
-                    f"{opening}{pairs}}} {value!r}\n"
-                    for pairs, facts in rows
-                    if (value := facts.get(name)) is not None and lowest <= value <= NUMBER_MAX  # type: ignore[operator]  # the codec lets only numbers through
-                ]
-            family.put(node, "".join(lines))
-
-    def write_info(self, node: str, rows: Sequence[tuple[str, Facts]], more: Facts | None = None) -> None:
-        """Rewrite a node's info lines. `more`: what is known besides the facts, of every row."""
-        opening = self.info.opening
+    def _write_info(self, node: str, rows: list[tuple[str, Facts]], more: Facts) -> None:
         lines = []
         for pairs, facts in rows:
-            known = {**(more or {}), **{name: facts[name] for name in self._info_facts if name in facts}}
+            known = {**more, **{name: facts[name] for name in self._info_facts if name in facts}}
             if known:
-                described = ",".join(f'{name}="{escape(str(value))}"' for name, value in known.items())
-                lines.append(f"{opening}{pairs},{described}}} 1\n")
-        self.info.put(node, "".join(lines))
+                described = labels(*((name, str(value)) for name, value in known.items()))
+                lines.append(f"{self._info.opening}{pairs},{described}}} 1\n")
+        self._info.put(node, "".join(lines))
 
 
 _KINDS: tuple[tuple[ResourceKind, tuple[str, ...]], ...] = (
@@ -168,8 +115,30 @@ _KINDS: tuple[tuple[ResourceKind, tuple[str, ...]], ...] = (
     (ResourceKind.SERVICE, ()),
 )
 """What has series, the most important first: a node with too much loses from the end."""
+_RANK = {kind.value: rank for rank, (kind, _) in enumerate(_KINDS)}
 
-_Held = tuple[list[str], list[Facts]]
+_NODE_UP = (
+    "1 while the node reports, 0 when it is silent, lost or stopped. "
+    "Absent until a collector that has just started has watched for a grace period."
+)
+_LAST_REPORT = "When the newest report arrived, by the collector's clock, Unix time."
+_RESOURCES_CUT = "Resources without series, because the node has more than the page carries."
+_PROBE_SECONDS = "How long the probe's newest run took."
+_PROBE_SUCCESS = (
+    "1 when the probe's newest run gave facts or found nothing of its kind, 0 when it did not. "
+    "Absent when the node is silent."
+)
+
+
+class _Written:
+    """What a node's lines were made of."""
+
+    __slots__ = ("birth", "kinds", "reporting")
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[str, Facts]] = {kind.value: {} for kind, _ in _KINDS}
+        self.birth: Birth | None = None
+        self.reporting: bool | None = None
 
 
 class NodeSeries:
@@ -177,35 +146,15 @@ class NodeSeries:
 
     def __init__(self) -> None:
         self._kinds = {kind.value: _KindSeries(kind, key_facts) for kind, key_facts in _KINDS}
-        self._held: dict[str, dict[str, _Held]] = {}
-        """Node → kind → names and facts as they were written last."""
+        self._written: dict[str, _Written] = {}
         self.cut: dict[str, int] = {}
         """Node → resources left out, where there are any."""
-        self._up = Family(
-            "holdfast_node_up",
-            FamilyType.GAUGE,
-            "1 while the node reports, 0 when it is silent, lost or stopped. "
-            "Absent until a collector that has just started has watched for a grace period.",
-        )
-        self._last_report = Family(
-            "holdfast_node_last_report_timestamp_seconds",
-            FamilyType.GAUGE,
-            "When the newest report arrived, by the collector's clock, Unix time.",
-        )
-        self._resources_cut = Family(
-            "holdfast_node_resources_cut",
-            FamilyType.GAUGE,
-            "Resources without series, because the node has more than the page carries.",
-        )
-        self._probe_seconds = Family(
-            "holdfast_agent_probe_duration_seconds", FamilyType.GAUGE, "How long the probe's newest run took."
-        )
-        self._probe_success = Family(
-            "holdfast_agent_probe_success",
-            FamilyType.GAUGE,
-            "1 when the probe's newest run gave facts or found nothing of its kind, 0 when it did not. "
-            "Absent when the node is silent.",
-        )
+        gauge = FamilyType.GAUGE
+        self._up = Family("holdfast_node_up", gauge, _NODE_UP)
+        self._last_report = Family("holdfast_node_last_report_timestamp_seconds", gauge, _LAST_REPORT)
+        self._resources_cut = Family("holdfast_node_resources_cut", gauge, _RESOURCES_CUT)
+        self._probe_seconds = Family("holdfast_agent_probe_duration_seconds", gauge, _PROBE_SECONDS)
+        self._probe_success = Family("holdfast_agent_probe_success", gauge, _PROBE_SUCCESS)
         own = [self._up, self._last_report, self._resources_cut, self._probe_seconds, self._probe_success]
         self.families: list[Family] = [
             *own,
@@ -215,72 +164,61 @@ class NodeSeries:
 
     def write(self, node: Node) -> None:
         """Rewrite what changed of a node's lines."""
-        pairs = labels(("node", node.name))
-        self._up.put(
-            node.name, "" if node.reporting is None else f"{self._up.opening}{pairs}}} {node.reporting:d}\n"
-        )
+        name = node.name
+        written = self._written.get(name)
+        if written is None:
+            written = self._written[name] = _Written()
+        if written.reporting is not node.reporting:
+            written.reporting = node.reporting
+            up = "" if node.reporting is None else f'{self._up.opening}node="{name}"}} {node.reporting:d}\n'
+            self._up.put(name, up)
         self.write_last_report(node)
-        self._write_probes(node, pairs)
-        by_kind = self._resources_of(node)
-        cut = self.cut.get(node.name, 0)
-        self._resources_cut.put(node.name, f"{self._resources_cut.opening}{pairs}}} {cut}\n" if cut else "")
-        held = self._held.setdefault(node.name, {})
-        for name, kind in self._kinds.items():
-            now = by_kind[name]
-            before = held.get(name)
-            if before is not None and before[0] == now[0] and all(map(is_, before[1], now[1])):
-                continue
-            held[name] = now
-            rows = [
-                (kind.labels_of(pairs, resource, facts), facts) for resource, facts in zip(*now, strict=True)
-            ]
-            kind.write(node.name, rows)
-            if name != "node":
-                kind.write_info(node.name, rows)
-        self._write_node_info(node, pairs)
+        self._write_probes(node)
+        touched = _renew(written, self._shown(node), self._kinds)
+        birth = node.record.birth
+        if written.birth is not birth:
+            written.birth = birth
+            # Who a node is does not go stale when it falls silent: the info line keeps what the birth said.
+            touched.setdefault("node", set()).add("kernel")
+        for kind, facts in touched.items():
+            more = _by_birth(birth) if kind == "node" else {}
+            self._kinds[kind].write(name, written.kinds[kind], facts, more)
 
     def write_last_report(self, node: Node) -> None:
         """Rewrite when the node was heard of: it moves with every report, whatever else does not."""
         at = node.last_report_at
-        name = node.name
         # A node's name needs no escaping: the wire's topic admits nothing that would.
-        self._last_report.put(
-            name, f'{self._last_report.opening}node="{name}"}} {at:.3f}\n' if at > 0 else ""
-        )
+        line = f'{self._last_report.opening}node="{node.name}"}} {at:.3f}\n' if at > 0 else ""
+        self._last_report.put(node.name, line)
 
     def forget(self, node: str) -> None:
         """Remove all lines of a node."""
         for family in self.families:
             family.lines.pop(node, None)
-        self._held.pop(node, None)
+        self._written.pop(node, None)
         self.cut.pop(node, None)
 
-    def _resources_of(self, node: Node) -> dict[str, _Held]:
-        """A node's resources by kind, cut to what the page carries."""
-        by_kind: dict[str, _Held] = {name: ([], []) for name in self._kinds}
-        for (kind, name), facts in node.resources.items():
-            rows = by_kind.get(kind)
-            if rows is not None:
-                rows[0].append(name)
-                rows[1].append(facts)
-        left = RESOURCES_MAX
-        cut = 0
-        for names, facts_of in by_kind.values():
-            if len(names) > left:
-                cut += len(names) - left
-                del names[left:], facts_of[left:]
-            left -= len(names)
-        if cut:
+    def _shown(self, node: Node) -> Mapping[ResourceKey, Facts]:
+        """A node's resources, cut to what the page carries."""
+        if len(node.resources) <= RESOURCES_MAX and node.name not in self.cut:
+            return node.resources
+        known = [(key, facts) for key, facts in node.resources.items() if key[0] in _RANK]
+        known.sort(key=lambda resource: _RANK[resource[0][0]])
+        cut = len(known) - RESOURCES_MAX
+        if cut > 0:
             self.cut[node.name] = cut
+            line = f'{self._resources_cut.opening}node="{node.name}"}} {cut}\n'
+            self._resources_cut.put(node.name, line)
         else:
             self.cut.pop(node.name, None)
-        return by_kind
+            self._resources_cut.put(node.name, "")
+        return dict(known[:RESOURCES_MAX])
 
-    def _write_probes(self, node: Node, pairs: str) -> None:
+    def _write_probes(self, node: Node) -> None:
         seconds, success = self._probe_seconds.opening, self._probe_success.opening
         took, worked = [], []
         for probe, held in node.sections.items():
-            key = f'{pairs},probe="{escape(probe)}"}}'
+            key = f'node="{node.name}",probe="{escape(probe)}"}}'
             if not held.stale:
                 took.append(f"{seconds}{key} {held.duration_seconds!r}\n")
             if not held.stale or node.reporting:
@@ -289,16 +227,41 @@ class NodeSeries:
         self._probe_seconds.put(node.name, "".join(took))
         self._probe_success.put(node.name, "".join(worked))
 
-    def _write_node_info(self, node: Node, pairs: str) -> None:
-        """The node in words, by its birth too: who it is does not go stale when it falls silent."""
-        birth = node.record.birth
-        more: dict[str, Value] = (
-            {"os_name": birth.os_name, "kernel": birth.kernel, "agent_version": birth.agent_version}
-            if birth
-            else {}
-        )
-        facts = node.resources.get(("node", node.name), {})
-        self._kinds["node"].write_info(node.name, [(pairs, facts)], more)
+
+def _renew(
+    written: _Written, resources: Mapping[ResourceKey, Facts], kinds: Mapping[str, _KindSeries]
+) -> dict[str, set[str]]:
+    """Bring `written` up to date; kind → facts that some resource of it has anew, has no more, or has otherwise."""
+    touched: dict[str, set[str]] = {}
+    known = 0
+    for (kind, name), facts in resources.items():
+        rows = written.kinds.get(kind)
+        if rows is None:
+            continue
+        known += 1
+        before = rows.get(name)
+        if before is facts:
+            continue
+        rows[name] = facts
+        differing = touched.setdefault(kind, set())
+        if before is not None:
+            differing.update([fact for fact, value in facts.items() if before.get(fact) != value])
+            differing |= before.keys() - facts.keys()
+        if before is None or not differing.isdisjoint(kinds[kind].key_facts):
+            differing |= kinds[kind].facts
+    if known != sum(map(len, written.kinds.values())):
+        for kind, rows in written.kinds.items():
+            for name in [name for name in rows if (kind, name) not in resources]:
+                del rows[name]
+                touched.setdefault(kind, set()).update(kinds[kind].facts)
+    return touched
+
+
+def _by_birth(birth: Birth | None) -> dict[str, Value]:
+    """The node in words, as its agent said at its start."""
+    if birth is None:
+        return {}
+    return {"os_name": birth.os_name, "kernel": birth.kernel, "agent_version": birth.agent_version}
 
 
 class AlertSeries:
