@@ -21,7 +21,7 @@ from holdfast_collector.config import Config, ReceiverConfig, mqtt_tls, read_sec
 from holdfast_collector.context import REJECTIONS_MAX, Context, Rejection
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Rejected
-from holdfast_collector.core.event import BrokerChanged, Delivered, RulesReplaced
+from holdfast_collector.core.event import BrokerChanged, Delivered, ReceiversReplaced, RulesReplaced
 from holdfast_collector.core.judge import RESOLVED_SECONDS
 from holdfast_collector.core.record import Notice, Receiver
 from holdfast_collector.data_directory import DATABASE, held
@@ -149,7 +149,7 @@ class App:
     async def reload(self, reread: Callable[[], tuple[Config, RuleSet]]) -> None:
         """Take over a new configuration as far as a running collector can; a bad one changes nothing and is reported.
 
-        Rules, receivers' addresses and secrets, retention, log level and the certificate take effect at once. What
+        Rules, receivers, retention, log level and the certificate take effect at once. What
         cannot is named in the log, and takes effect at the next start.
         """
         self._supervisor.reloading()
@@ -165,12 +165,12 @@ class App:
         old, self._config = self._config, config
         self._context.config = config
         self._engine.retention = config.retention
+        receivers = tuple(_core_receiver(row) for row in config.receiver)
+        self._engine.post(ReceiversReplaced(self._now(), receivers))
         self._engine.post(RulesReplaced(self._now(), rules))
         waiting = [
             name for name in ("data_dir", "mqtt", "http") if getattr(old, name) != getattr(config, name)
         ]
-        if [_core_receiver(row) for row in old.receiver] != [_core_receiver(row) for row in config.receiver]:
-            waiting.append("receiver")
         self._log.info("configuration reloaded", rules=len(rules.rules), at_next_start=waiting)
         self._supervisor.ready(self._status())
 

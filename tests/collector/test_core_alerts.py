@@ -3,8 +3,15 @@
 import msgspec
 import pytest
 
-from holdfast_collector.core.event import Acknowledged, BrokerChanged, Delivered, NodeForgotten, RulesReplaced
-from holdfast_collector.core.record import State
+from holdfast_collector.core.event import (
+    Acknowledged,
+    BrokerChanged,
+    Delivered,
+    NodeForgotten,
+    ReceiversReplaced,
+    RulesReplaced,
+)
+from holdfast_collector.core.record import Receiver, State
 from holdfast_rules import load
 from holdfast_wire import SectionStatus, SpoolState
 from holdfast_wire.message import DeathReason
@@ -251,10 +258,13 @@ def test_a_window_without_events_clears_nothing_while_the_node_is_silent() -> No
 
 def test_a_rule_that_reads_its_nodes_facts_is_asked_when_those_change() -> None:
     """The resource itself said nothing new."""
-    rules = RULES + """
+    rules = (
+        RULES
+        + """
   - {alert: DownWhileUnsafe, id: S-06, resource: service, when: not up and node.spool_in_memory, severity: ticket,
      summary: "{node}: {resource}"}
 """
+    )
     desk, agent = Desk(rules=rules), Agent()
     desk.feed(agent.report(DOWN))
     unsafe = msgspec.structs.replace(
@@ -328,6 +338,17 @@ def test_alerts_of_a_rule_that_is_no_more_end_once() -> None:
     effects = desk.collector.handle(RulesReplaced(WARM + 1, fewer))
 
     assert transitions(effects) == [("ServiceDown", "resolved")]
+
+
+def test_a_new_receiver_is_told_of_what_fires_already() -> None:
+    """Whoever goes on call during an outage must hear of it, and those who have heard must not hear again."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(DOWN))
+    receivers = (*desk.receivers, Receiver(name="second", severities=("page",)))
+
+    effects = desk.collector.handle(ReceiversReplaced(WARM + 1, receivers))
+
+    assert notices(list(effects)) == [("firing", "second")]
 
 
 def test_a_forgotten_nodes_alerts_end_and_their_receivers_hear_of_it() -> None:

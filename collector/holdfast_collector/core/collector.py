@@ -27,6 +27,7 @@ from holdfast_collector.core.event import (
     Delivered,
     NodeForgotten,
     Received,
+    ReceiversReplaced,
     RulesReplaced,
     Ticked,
 )
@@ -183,6 +184,8 @@ class Collector:
                 self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
             case RulesReplaced():
                 self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
+            case ReceiversReplaced():
+                self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
                 self._forget(event, commit, effects)
         if commit.empty:

@@ -5,6 +5,7 @@ The shell guarantees that `at` never runs backwards: it anchors the wall clock o
 
 from msgspec import Struct
 
+from holdfast_collector.core.record import Receiver
 from holdfast_rules import RuleSet
 
 
@@ -55,6 +56,13 @@ class RulesReplaced(Struct, frozen=True):
     rules: RuleSet
 
 
+class ReceiversReplaced(Struct, frozen=True):
+    """Other receivers are configured. A new one is told of what fires already."""
+
+    at: float
+    receivers: tuple[Receiver, ...]
+
+
 class NodeForgotten(Struct, frozen=True):
     """An operator took a node out of service: its series, alerts and memory go."""
 
@@ -62,4 +70,13 @@ class NodeForgotten(Struct, frozen=True):
     node: str
 
 
-CoreEvent = Received | Ticked | Delivered | BrokerChanged | Acknowledged | RulesReplaced | NodeForgotten
+CoreEvent = (
+    Received
+    | Ticked
+    | Delivered
+    | BrokerChanged
+    | Acknowledged
+    | RulesReplaced
+    | ReceiversReplaced
+    | NodeForgotten
+)

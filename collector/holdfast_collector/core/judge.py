@@ -285,6 +285,15 @@ class Court:
         orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self.rules.by_id]
         return self._end(orphans, at)
 
+    def replace_receivers(self, receivers: Sequence[Receiver], at: float, commit: Commit) -> None:
+        """Tell these from now on; and those that are new, of all that fires and was announced."""
+        known = {receiver.name for receiver in self.receivers}
+        self.receivers = tuple(receivers)
+        for tracked in self.alerts.values():
+            if tracked.notified and tracked.alert.state is AlertState.FIRING:
+                notices = self._notices(tracked, "firing", at)
+                commit.notices.extend(notice for notice in notices if notice.receiver not in known)
+
     def forget(self, node: str, at: float) -> tuple[Commit, list[Effect]]:
         """End every alert of a node that was taken out of service."""
         return self._end([row for row in self.alerts.values() if row.alert.node == node], at)
