@@ -62,11 +62,12 @@ class Series(Sequence[Point]):
 
     def _thin_bucket(self) -> None:
         """Of the newest bucket keep the first point, the last, the lowest and the highest."""
-        start = self._bucket_start
-        ats, values = self._ats[start:], self._values[start:]
-        kept = sorted({0, values.index(min(values)), values.index(max(values)), len(values) - 1})
-        self._ats[start:] = array("d", [ats[index] for index in kept])
-        self._values[start:] = array("d", [values[index] for index in kept])
+        ats, values, start = self._ats, self._values, self._bucket_start
+        bucket = values[start:]
+        lowest, highest = start + bucket.index(min(bucket)), start + bucket.index(max(bucket))
+        for index in range(len(ats) - 2, start, -1):
+            if index != lowest and index != highest:
+                del ats[index], values[index]
 
     def _forget_before(self, start: float) -> None:
         """Keep the newest of the points at or before `start`: it is the value the window begins with."""
