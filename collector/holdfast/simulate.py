@@ -64,6 +64,10 @@ class Tally(Struct):
     bytes: int = 0
     trouble: str = ""
     """The newest reason of a failed or lost connection."""
+    seconds: float = 0.0
+    """Since the start, the wait for late acknowledgements not included."""
+    reports_taken_per_second: float = 0.0
+    """While it runs, within the last second or so; at the end, over all `seconds`."""
 
     @property
     def waiting(self) -> int:
@@ -222,8 +226,13 @@ async def simulate(plan: Plan, progress: Callable[[Tally], None], stopping: asyn
     try:
         deadline = None if plan.seconds is None else began + plan.seconds
         while not stopping.is_set() and (deadline is None or time.monotonic() < deadline):
-            await _pause(stopping, 1.0 if deadline is None else min(1.0, deadline - time.monotonic()))
+            before, taken = time.monotonic(), tally.reports_taken
+            await _pause(stopping, 1.0 if deadline is None else min(1.0, deadline - before))
+            now = time.monotonic()
+            tally.seconds = now - began
+            tally.reports_taken_per_second = (tally.reports_taken - taken) / (now - before)
             progress(tally)
+        tally.reports_taken_per_second = tally.reports_taken / max(tally.seconds, 1e-3)
         patience = time.monotonic() + GOODBYE_SECONDS_MAX
         # The tally is filled by many, and an event would have to be set by all of them.
         while tally.waiting and tally.connected and time.monotonic() < patience:  # noqa: ASYNC110 - see above

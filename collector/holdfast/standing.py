@@ -65,9 +65,9 @@ def alert_lines(alerts: Sequence[Any], now: float) -> list[str]:
 def tally_line(tally: Tally) -> str:
     """How a simulation stands."""
     line = (
-        f"{tally.connected} connected; reports {tally.reports} sent, {tally.reports_taken} taken by the broker, "
-        f"{tally.reports_held_back} held back; births and events {tally.durable}, "
-        f"{tally.durable_acknowledged} acknowledged by the collector"
+        f"{tally.connected} connected; reports {tally.reports} sent, {tally.reports_taken} taken by the broker "
+        f"({tally.reports_taken_per_second:.0f} a second), {tally.reports_held_back} held back; "
+        f"births and events {tally.durable}, {tally.durable_acknowledged} acknowledged by the collector"
     )
     lost = f"; {tally.connections_lost} connections lost" if tally.connections_lost else ""
     trouble = f" ({tally.trouble})" if tally.trouble else ""

@@ -111,6 +111,8 @@ async def test_what_it_counts_is_what_arrived(broker: Broker) -> None:
     assert listener.count(Birth) + listener.count(Event) == figures["durable"]
     assert (figures["durable_acknowledged"], figures["waiting"]) == (figures["durable"], 0)
     assert listener.count(Event) > 0
+    assert figures["seconds"] >= 3.0
+    assert 0.0 < figures["reports_taken_per_second"] <= figures["reports_taken"] / figures["seconds"]
 
 
 async def test_durable_messages_outlive_the_broker(broker: Broker) -> None:
