@@ -6,6 +6,7 @@ The peer is common-expression-language (CEL in Rust, `pip install common-express
 when it is absent. Both must give the same answers. Medians of several rounds, CPU time of this process.
 """
 
+import argparse
 import importlib
 import statistics
 import time
@@ -120,6 +121,7 @@ def peer(facts: dict[str, Value]) -> Callable[[], list[Any]] | None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     rules = pack()
     healthy, sparse = Volume(HEALTHY), Volume({"mountpoint": "/srv", "fstype": "nfs4", "network": True})
     listed = rules.of_kind("volume")
