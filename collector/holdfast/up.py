@@ -12,6 +12,8 @@ import contextlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -136,7 +138,8 @@ class _Run:
         say(f"collector  {len(api.get('/api/v1/rules')['rules'])} rules are in force")
         await self._start_agent(broker_url)
         detail = await self._until("the agent's first report", lambda: self._reported(api), threaded=True)
-        for line in (*findings(detail, _privileges()), "", *places(api.url, self._folder, broker_url), ""):
+        where = places(api.url, self._folder, broker_url, own_command())
+        for line in (*findings(detail, _privileges()), "", *where, ""):
             say(printable(line))
         self._watching = Watching(api, self._node, self._terminal)
         await self._watch(self._watching)
@@ -245,6 +248,16 @@ def node_name(host_name: str) -> str:
     """A valid node name made of the host's: `My_Host.local` → `my-host.local`."""
     name = re.sub(r"[^a-z0-9.-]+", "-", host_name.lower())[:63].strip(".-")
     return name if node_name_valid(name) else "this-machine"
+
+
+def own_command() -> str:
+    """What to type in this folder for `holdfast`: in a clone it is not on the PATH."""
+    script = Path(sys.executable).with_name("holdfast")
+    found = shutil.which("holdfast")
+    if not script.exists() or (found is not None and Path(found).samefile(script)):
+        return "holdfast"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def free_port() -> int:

@@ -37,14 +37,15 @@ def findings(detail: Any, privileges: str) -> Iterator[str]:
             yield f"           so {cost}"
 
 
-def places(url: str, folder: Path, broker_url: str) -> list[str]:
-    """Where to look."""
+def places(url: str, folder: Path, broker_url: str, command: str) -> list[str]:
+    """Where to look, and what to type; `command` is how a shell finds `holdfast`."""
     return [
         f"page       {url}/",
         f"metrics    {url}/metrics",
         f"API        {url}/api/v1/status",
         f"logs       {folder / 'log'}",
-        f"more nodes holdfast simulate --nodes 100 --broker {broker_url}",
+        f"alerts     {command} alerts --url {url}",
+        f"more nodes {command} simulate --nodes 100 --broker {broker_url}",
     ]
 
 

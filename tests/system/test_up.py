@@ -185,6 +185,26 @@ def test_it_ends_by_itself_after_the_time_it_is_given(up: Callable[..., Up]) -> 
     assert re.search(r"^\d\d:\d\d:\d\d 1 node reports; here ", running.said, re.MULTILINE), running.said
 
 
+def test_the_commands_it_prints_can_be_run_as_printed(up: Callable[..., Up]) -> None:
+    """In a clone `holdfast` is not on the PATH, and a hint that cannot be pasted is the first thing that fails."""
+    running = up()
+    running.until("more nodes ")
+    running.until("report")
+    printed = dict(re.findall(r"^(alerts|more nodes) +(\S.*)$", running.said, re.MULTILINE))
+    alerts = subprocess.run(printed["alerts"], shell=True, capture_output=True, text=True, check=False)
+    nodes = subprocess.run(
+        f"{printed['more nodes']} --nodes 3 --interval 1s --for 2s",
+        shell=True,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (alerts.returncode in {0, 1}, alerts.stderr) == (True, "")
+    assert alerts.stdout
+    assert (nodes.returncode, nodes.stdout.startswith("3 connected")) == (0, True), (
+        nodes.stdout + nodes.stderr
+    )
+
+
 def test_parts_end_in_order_and_with_goodbyes(up: Callable[..., Up]) -> None:
     """The agent's goodbye needs the broker, and the collector's last commit needs nobody after it."""
     running = up()
