@@ -3,8 +3,9 @@
     python -m tests.bench.exposition_bench [--nodes N] [--runs R]
 
 Twenty series per node. CPU includes gzip, as Prometheus asks for it. A stall is how late a one-millisecond ticker on the
-event loop was while the page was made; the last row is what the machine does by itself. prometheus_client is used as its documentation shows for data kept elsewhere: a
-custom collector, `generate_latest`, and gzip at the level its own server uses.
+event loop was while the page was made; the last row is what the machine does by itself. prometheus_client is used as
+its documentation shows for data kept elsewhere: a custom collector, `generate_latest`, and gzip at the level its own
+server uses.
 """
 
 import argparse
@@ -19,7 +20,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from holdfast_collector import garbage
 from holdfast_collector.core.node import Node
 from holdfast_collector.core.record import NodeRecord
 from holdfast_collector.exposition import Exposition, Format
@@ -269,7 +269,6 @@ def main() -> None:
     if not 1 <= asked.nodes <= 50_000 or not 1 <= asked.runs <= 50:
         parser.error("1 to 50000 nodes, 1 to 50 runs")
     print_heading(f"A scrape of {asked.nodes:,} nodes × {SERIES} series, gzip included")
-    garbage.spare_the_old()  # as the collector does
     show(asyncio.run(compare(asked.nodes, asked.runs)), asked.nodes)
 
 
