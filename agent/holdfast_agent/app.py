@@ -297,7 +297,8 @@ class Agent:
         self._session.disconnected(number)
         if self._connection == number:
             self._connection = None
-        self._log.warning("broker disconnected", connection=number, reason=reason)
+        level = self._log.info if self._stop.is_set() else self._log.warning
+        level("broker disconnected", connection=number, reason=reason)
         self._say_status(f"disconnected: {reason}")
 
     def answered(self, number: int, token: int, refusal: str) -> None:
@@ -379,6 +380,7 @@ class Agent:
         new = structs.replace(new, node=old.node, state_dir=old.state_dir, spool=old.spool)
         self._config = new
         log.configure(new.log.level, new.log.format, journal=log.journal_is_out())
+        self._log = log.log.bind(node=new.node)  # a bound logger keeps the level it was bound at
         changed = {
             name
             for name in self._kinds

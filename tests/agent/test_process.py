@@ -1,0 +1,360 @@
+"""`holdfast-agent run` as a service manager sees it: a real process, a real mosquitto, real signals and sockets."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast_agent import app
+from holdfast_wire import Ack, Acknowledgement, Birth, Death, DeathReason, Event, Report, decode_up
+from holdfast_wire.codec import content_digest
+from holdfast_wire.topic import up_topic
+from tests.agent.peer import Peer
+from tests.broker import Broker
+from tests.system.stack import Child, command
+from tests.waiting import wait_for
+
+CONFIG = """\
+node = "n"
+interval = "1s"
+state_dir = "{folder}/state"
+[broker]
+urls = ["{url}"]
+will_delay = "0s"
+[log]
+level = "{level}"
+format = "json"
+[probes.host]
+period = "1s"
+[probes.kernel_log]  # the kernel's lines on the machine of the test are none of its business
+enabled = false
+"""
+
+
+class Agent(Child):
+    """The agent as installed, with a configuration and a state folder of the test's own."""
+
+    def __init__(self, folder: Path, url: str, environment: dict[str, str] | None = None) -> None:
+        self.config = folder / "agent.toml"
+        self.folder = folder
+        self.configure(url)
+        arguments = [command("holdfast-agent"), "run", "--config", str(self.config)]
+        super().__init__("agent", arguments, folder, environment)
+
+    def configure(self, url: str, *, level: str = "info", more: str = "") -> None:
+        self.config.write_text(CONFIG.format(folder=self.folder, url=url, level=level) + more)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, broker: Broker) -> Iterator[Agent]:
+    agent = Agent(tmp_path, broker.url)
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+@pytest.fixture
+def peer(broker: Broker) -> Iterator[Peer]:
+    with Peer(broker.port) as peer:
+        yield peer
+
+
+def births(peer: Peer) -> list[Birth]:
+    return [message for message in peer.up("n") if isinstance(message, Birth)]
+
+
+def deaths(peer: Peer) -> list[DeathReason]:
+    return [message.reason for message in peer.up("n") if isinstance(message, Death)]
+
+
+def reports(peer: Peer, epoch: int = 1) -> list[Report]:
+    return [message for message in peer.up("n") if isinstance(message, Report) and message.epoch == epoch]
+
+
+def acknowledge_birth(peer: Peer, epoch: int) -> Birth:
+    """Acknowledge as a collector would until run `epoch` has told its birth and has nothing left to deliver."""
+
+    def all_told() -> Birth | None:
+        for topic, payload in list(peer.messages):
+            message = decode_up("n", payload) if topic == up_topic("n") else None
+            if isinstance(message, Birth | Event):
+                held = Acknowledgement(message.epoch, message.seq, content_digest(payload))
+                peer.tell("n", Ack(install_id=message.install_id, messages=[held]))
+        born = [birth for birth in births(peer) if birth.epoch == epoch]
+        told = reports(peer, epoch)
+        return born[0] if born and told and told[-1].spool.messages == 0 else None
+
+    return wait_for(
+        all_told, what=lambda: f"the birth of run {epoch} and an empty spool: {reports(peer)[-1:]}"
+    )
+
+
+# Ends
+
+
+def test_stopped_agent_says_so_and_its_next_birth_says_clean(agent: Agent, peer: Peer) -> None:
+    agent.start()
+    first = acknowledge_birth(peer, 1)
+    code = agent.stop()
+    wait_for(lambda: deaths(peer), what="the goodbye")
+    agent.start()
+    second = acknowledge_birth(peer, 2)
+
+    assert (code, deaths(peer)) == (0, [DeathReason.STOPPED])
+    assert (first.previous_stop, second.previous_stop) == ("first", "clean")
+    assert second.install_id == first.install_id
+    assert agent.said("agent stopped")[0]["goodbye_taken"] is True
+
+
+def test_killed_agent_is_called_lost_and_its_next_birth_says_dirty(agent: Agent, peer: Peer) -> None:
+    agent.start()
+    acknowledge_birth(peer, 1)
+    agent.kill()
+    wait_for(lambda: deaths(peer), what="the will")
+    agent.start()
+    second = acknowledge_birth(peer, 2)
+
+    assert (deaths(peer), second.previous_stop) == ([DeathReason.LOST], "dirty")
+
+
+def test_stop_in_spite_of_a_broker_that_hangs_is_clean(agent: Agent, broker: Broker) -> None:
+    """What hangs outside must not make systemd kill the agent, or the next birth would call the stop dirty."""
+    agent.start()
+    wait_for(lambda: agent.said("broker connected"), what="a connection")
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        code = agent.stop()
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    with Peer(broker.port) as peer:
+        agent.start()
+        second = acknowledge_birth(peer, 2)
+
+    assert (code, agent.said("agent stopped")[0]["goodbye_taken"]) == (0, False)
+    assert second.previous_stop == "clean"
+
+
+def test_every_part_of_the_stop_has_its_bound_within_the_promise() -> None:
+    """agent/README.md promises 5 s, and the unit's TimeoutStopSec is 10 s."""
+    assert app.GOODBYE_SECONDS + app.SPOOL_CLOSE_SECONDS + 2 * app.LAST_WRITES_SECONDS <= 5.0
+
+
+def test_stop_without_any_broker_is_clean(agent: Agent, broker: Broker, peer: Peer) -> None:
+    """Births wait on disk, in order, and none is told as if the agent had crashed."""
+    broker.stop()
+    agent.start()
+    wait_for(lambda: agent.said("broker connection failed"), what="a failed connection")
+    code = agent.stop()
+
+    assert (code, agent.said("agent stopped")[0]["undelivered"] > 0) == (0, True)
+
+
+def test_second_agent_on_one_state_folder_is_refused(agent: Agent) -> None:
+    """It would look like a cloned machine."""
+    agent.start()
+    wait_for(lambda: agent.said("agent started"), what="the first agent")
+    second = Child("second", agent.arguments, agent.folder).start()
+    wait_for(lambda: second.ended_unasked, what="the second agent to end")
+
+    assert second.log == f"another agent is running on the state folder {agent.folder}/state\n"
+    assert agent.running
+
+
+# Losing the broker
+
+
+def test_birth_of_an_agent_without_broker_arrives_when_there_is_one(agent: Agent, broker: Broker) -> None:
+    broker.kill()
+    agent.start()
+    wait_for(lambda: agent.said("broker connection failed"), what="a failed connection")
+    broker.start()
+    with Peer(broker.port) as peer:
+        first = acknowledge_birth(peer, 1)
+
+    assert (first.epoch, first.previous_stop) == (1, "first")
+
+
+def test_agent_reports_on_after_its_broker_was_killed(agent: Agent, broker: Broker) -> None:
+    """On the new connection everything is told again: the broker, and what it held, may be new."""
+    agent.start()
+    with Peer(broker.port) as peer:
+        acknowledge_birth(peer, 1)
+    broker.kill()
+    wait_for(lambda: agent.said("broker disconnected"), what="the loss to be seen")
+    broker.start()
+    with Peer(broker.port) as after:
+        report = wait_for(lambda: reports(after), what="a report")[0]
+        wait_for(lambda: {"host", "volumes"} <= told(after), what="every section again")
+
+    assert (report.epoch, report.connection > 1) == (1, True)
+
+
+def told(peer: Peer) -> set[str]:
+    return {section.probe for report in reports(peer) for section in report.sections}
+
+
+# Configuration
+
+
+def test_bad_configuration_changes_nothing_and_is_told(agent: Agent, broker: Broker, peer: Peer) -> None:
+    agent.start()
+    acknowledge_birth(peer, 1)
+    agent.configure(broker.url, more='[probes.volums]\nperiod = "5"\n')
+    agent.send(signal.SIGHUP)
+    rejected = wait_for(lambda: agent.said("configuration rejected"), what="the rejection")[0]
+    before = len(reports(peer))
+    wait_for(lambda: len(reports(peer)) > before, what="a further report")
+
+    assert rejected["level"] == "error"
+    assert rejected["kept"] == "the one in use"
+    assert rejected["mistakes"] == [f"{agent.config}:14: probes.volums: no such key; did you mean 'volumes'?"]
+    assert (reports(peer)[-1].interval_seconds, agent.said("configuration applied")) == (1.0, [])
+
+
+def test_good_configuration_is_applied_to_the_running_agent(agent: Agent, broker: Broker, peer: Peer) -> None:
+    agent.start()
+    acknowledge_birth(peer, 1)
+    agent.configure(broker.url, more="[probes.volumes]\nenabled = false\n")
+    agent.send(signal.SIGHUP)
+    wait_for(lambda: "volumes" not in marked(peer), what="a report without the disabled probe")
+
+    applied = agent.said("configuration applied")[0]
+    assert (applied["probes_restarted"], applied["reconnected"], applied["needs_restart"]) == (
+        ["volumes"],
+        False,
+        [],
+    )
+    assert "host" in marked(peer)
+    assert len(births(peer)) == 1
+
+
+def marked(peer: Peer) -> set[str]:
+    """The probes that the newest report knows of."""
+    return set(reports(peer)[-1].marks)
+
+
+def test_agent_moves_to_another_broker_without_being_called_lost(
+    agent: Agent, tmp_path: Path, peer: Peer
+) -> None:
+    other = Broker(tmp_path / "other").start()
+    try:
+        agent.start()
+        acknowledge_birth(peer, 1)
+        with Peer(other.port) as there:
+            agent.configure(other.url)
+            agent.send(signal.SIGHUP)
+            wait_for(lambda: reports(there), what="a report on the other broker")
+
+        assert deaths(peer) == []
+        assert agent.said("broker disconnected")[0]["reason"] == "the configuration changed"
+    finally:
+        other.stop()
+
+
+def test_log_level_is_changed_alive(agent: Agent, broker: Broker) -> None:
+    """Whoever looks into a trouble must not have to restart the agent and lose it."""
+    agent.configure(broker.url, level="error")
+    agent.start()
+    with Peer(broker.port) as peer:
+        wait_for(lambda: reports(peer), what="a report")
+    agent.configure(broker.url, level="info")
+    agent.send(signal.SIGHUP)
+    wait_for(lambda: agent.said("configuration applied"), what="a line of the new level")
+
+    assert agent.said("agent started") == []
+
+
+def test_key_that_needs_a_restart_is_named_and_not_taken(agent: Agent, broker: Broker, peer: Peer) -> None:
+    agent.start()
+    acknowledge_birth(peer, 1)
+    agent.config.write_text(agent.config.read_text().replace('node = "n"', 'node = "m"'))
+    agent.send(signal.SIGHUP)
+    applied = wait_for(lambda: agent.said("configuration applied"), what="the new configuration")[0]
+    before = len(reports(peer))
+    wait_for(lambda: len(reports(peer)) > before, what="a further report under the old name")
+
+    assert applied["needs_restart"] == ["node"]
+    assert {topic for topic, _ in peer.messages if topic.endswith("/up")} == {up_topic("n")}
+
+
+# systemd
+
+
+class Manager:
+    """Where a service manager listens: a datagram socket (sd_notify(3))."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._socket.setblocking(False)
+        self._told: list[str] = []
+
+    def told(self) -> list[str]:
+        """Every message so far."""
+        while True:
+            try:
+                self._told.append(self._socket.recv(4096).decode())
+            except BlockingIOError:
+                return self._told
+
+    def heard(self, begins: str) -> Callable[[], list[str]]:
+        return lambda: [each for each in self.told() if each.startswith(begins)]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest) -> Iterator[Manager]:
+    folder = tempfile.mkdtemp()  # not tmp_path: a socket's path holds at most 107 bytes (unix(7))
+    manager = Manager(f"{folder}/notify" if request.param == "path" else f"@{folder}/notify")
+    yield manager
+    manager.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def supervised(tmp_path: Path, broker: Broker, manager: Manager) -> Iterator[Agent]:
+    agent = Agent(tmp_path, broker.url, {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "300000"})
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+def test_service_manager_is_told_of_the_whole_life(
+    supervised: Agent, manager: Manager, broker: Broker
+) -> None:
+    supervised.start()
+    wait_for(manager.heard("READY=1"), what="READY")
+    wait_for(lambda: len(manager.heard("WATCHDOG=1")()) >= 3, what="three pings of the watchdog")
+    status = wait_for(manager.heard(f"STATUS=connected to {broker.url}"), what="the status line")
+    supervised.send(signal.SIGHUP)
+    reloading = wait_for(manager.heard("RELOADING=1"), what="RELOADING")
+    wait_for(lambda: len(manager.heard("READY=1")()) == 2, what="READY after the reload")
+    supervised.stop()
+
+    assert "probes; " in status[0]
+    fields: dict[str, Any] = dict(line.split("=") for line in reloading[0].splitlines())
+    assert int(fields["MONOTONIC_USEC"]) > 0  # Type=notify-reload tells the reload apart by it
+    assert manager.heard("STOPPING=1")() == ["STOPPING=1"]
+    assert manager.told().index("STOPPING=1") > manager.told().index("READY=1")
+
+
+def test_readiness_is_told_when_the_birth_is_on_disk(supervised: Agent, manager: Manager, peer: Peer) -> None:
+    """Units ordered after the agent may then rely on it: READY is not "the process exists"."""
+    supervised.start()
+    wait_for(manager.heard("READY=1"), what="READY")
+    supervised.kill()
+    supervised.start()
+    acknowledge_birth(peer, 2)
+
+    assert {birth.epoch: birth.previous_stop for birth in births(peer)} == {1: "first", 2: "dirty"}
