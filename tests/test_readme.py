@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from holdfast.watching import places
 from holdfast_collector import config as collector_config
 from holdfast_wire import fact
 from tests import tidy
@@ -94,6 +95,16 @@ def test_every_make_target_that_is_named_exists() -> None:
 
     assert set(BUILDS.findall(README)) == {"run", "test"}
     assert targets >= {"run", "test", "lint"}
+
+
+def test_the_first_look_is_what_up_prints() -> None:
+    """Where to look, with the command as a shell finds it; the rest of it is what one machine happens to be."""
+    look = README.partition("## First look")[2].split("```")[1]
+    folder = re.findall(r"is below (\S+)", look)[0]
+    broker = re.findall(r"installed, (mqtt://\S+)", look)[0]
+
+    for line in places("http://127.0.0.1:9760", Path(folder), broker, ".venv/bin/holdfast"):
+        assert f"\n{line}\n" in look
 
 
 def families() -> set[str]:
