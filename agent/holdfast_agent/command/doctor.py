@@ -1,6 +1,7 @@
 """`holdfast-agent doctor`: what works here, what does not, how to mend it and what that would tell."""
 
 import os
+import sys
 import textwrap
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
         wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
     trouble = state_folder_trouble(Path(config.state_dir))
     _say("state folder", "in trouble" if trouble else "works", trouble or config.state_dir)
+    if warning := _other_owner(Path(config.state_dir)):
+        _say("user", "beware", warning)
     return 1 if wrong or trouble else 0
 
 
@@ -45,13 +48,27 @@ def _verdict(section: Section, cost: str) -> None:
     took = f"{section.duration_seconds * 1000:.1f} ms"
     if section.status is SectionStatus.OK:
         word = "partly" if section.missing else "works"
-        _say(section.probe, word, f"{len(section.resources)} resources in {took}")
+        _say(section.probe, word, f"{_seen(section)} in {took}")
     elif section.status is SectionStatus.NO_DATA:
         _say(section.probe, "works", f"nothing of its kind here; {section.detail}".rstrip("; "))
     else:
         _say(section.probe, section.status.value, section.detail, cost)
     for subject, reason in sorted(section.missing.items()):
-        print(textwrap.fill(f"{subject}: {reason}", WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+        said = f"{subject} is missing: {reason}"
+        print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def _seen(section: Section) -> str:
+    """A probe of events alone lists nothing, and still works."""
+    count = len(section.resources)
+    return f"sees {count} resource{'s' if count > 1 else ''}" if count else "looked"
+
+
+def _other_owner(folder: Path) -> str:
+    """A warning for root, who may read more than the agent's own user."""
+    if sys.platform == "win32" or os.geteuid() != 0 or not folder.exists() or folder.stat().st_uid == 0:
+        return ""
+    return f"this is what root sees; the agent runs as user id {folder.stat().st_uid} and may see less"
 
 
 def _say(name: str, verdict: str, detail: str, cost: str = "") -> None:

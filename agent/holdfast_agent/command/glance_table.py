@@ -142,7 +142,7 @@ def _probes(sections: list[Section]) -> str:
         if section.status is not SectionStatus.OK and section.detail:
             details += _note(section.probe, section.detail)
         for subject, reason in sorted(section.missing.items()):
-            details += _note(f"{section.probe}, {subject}", reason)
+            details += _note(f"{section.probe}: {subject} is missing", reason)
     return "\n".join([_table(rows, right={2}), *details])
 
 
