@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_collector.core.record import Resolved, Tracked
 from holdfast_collector.web.words import NEVER, Moment, moment, plain
@@ -37,6 +37,8 @@ class AlertView(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     """What else somebody about to act must know."""
     acknowledged: str
+    explained: bool = False
+    """Another alert is the cause of this one: that is where to begin."""
 
 
 def gravest(rows: Iterable[Tracked], limit: int) -> list[Tracked]:
@@ -51,7 +53,10 @@ def gravest(rows: Iterable[Tracked], limit: int) -> list[Tracked]:
 
 def active(rows: Iterable[Tracked], now: float) -> list[AlertView]:
     """Pending or firing alerts as pages show them, in the given order."""
-    return [_view(row.key, row.alert, _notes(row, now), now) for row in rows]
+    return [
+        structs.replace(_view(row.key, row.alert, _notes(row, now), now), explained=bool(row.inhibited_by))
+        for row in rows
+    ]
 
 
 def resolved(rows: Iterable[Resolved], now: float) -> list[AlertView]:
