@@ -72,7 +72,7 @@ def _view(key: str, alert: Alert, notes: tuple[str, ...], now: float, over: floa
     texts = alert.annotations
     runbook = texts.get("runbook_url", "")
     return AlertView(
-        key=key,
+        key=plain(key),
         anchor=f"alert-{alert.episode}",
         name=alert.alertname,
         rule_id=alert.rule_id,
