@@ -160,7 +160,7 @@ class Exposition:
 
     async def _join(self, format_: Format, turns: _Turns) -> list[bytes]:
         openmetrics = format_ is Format.OPENMETRICS
-        # The library's own page cannot be cut in slices: two milliseconds, which get a turn to themselves.
+        # The library's own page cannot be cut in slices: a millisecond or two, which get a turn to themselves.
         await turns.give()
         chunks = [self._own.render(openmetrics=openmetrics)]
         await turns.give()

@@ -1,7 +1,8 @@
 """What the collector says of itself: the one place where prometheus_client is known.
 
-The series of nodes do not go through prometheus_client: it builds every sample anew at every scrape, forty times the
-cost of the ready lines that `exposition` keeps. The collector's own few dozen series are exactly its trade.
+The series of nodes do not go through prometheus_client: it builds every sample anew at every scrape, five times the
+cost of the ready lines that `exposition` keeps when every node has news, and near thirty times when none has
+(`tests/bench/exposition_bench.py`). The collector's own few dozen series are exactly its trade.
 
 Methods are named for what happened, so that nobody else handles a metric object.
 """
