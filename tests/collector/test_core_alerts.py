@@ -296,6 +296,30 @@ def test_an_alert_explained_by_another_is_kept_quiet_until_that_one_leaves() -> 
     assert told.count(("firing", "pager")) == 1
 
 
+def test_alerts_that_fire_together_are_one_page_whatever_the_order_of_their_rules() -> None:
+    """A service that failed and was given up: one message shows both, and people hear of the one that says it all."""
+    rules = """
+    rules:
+      - {alert: ServiceFailed, id: S-01, resource: service, when: failed, severity: page, inhibited_by: [ServiceGaveUp],
+         summary: failed}
+      - {alert: ServiceGaveUp, id: S-02, resource: service, when: start_limit_hit, severity: page, summary: gave up}
+    """
+    desk, agent = Desk(rules=rules), Agent()
+    desk.feed(agent.report(section({"a.service": {"failed": False, "start_limit_hit": False}})))
+
+    effects = desk.feed(agent.report(section({"a.service": {"failed": True, "start_limit_hit": True}})))
+
+    assert [(notice.alert.alertname, notice.receiver) for notice in commit_of(effects).notices] == [
+        ("ServiceGaveUp", "hook"),
+        ("ServiceGaveUp", "pager"),
+    ]
+    assert {row.alert.alertname: row.inhibited_by for row in commit_of(effects).alerts.values() if row} == {
+        "ServiceFailed": "ServiceGaveUp",
+        "ServiceGaveUp": "",
+    }
+    assert sorted(transitions(effects)) == [("ServiceFailed", "fired"), ("ServiceGaveUp", "fired")]
+
+
 def test_an_alert_on_its_way_out_is_not_told_when_what_explained_it_leaves_first() -> None:
     """A volume that was full and almost full: freed, "full" resolves sooner, and "almost full" must not page then."""
     rules = """

@@ -371,6 +371,7 @@ class Collector:
         warm = at >= self.warm_at
         judged = self._court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
         self._court.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=judged)
+        self._court.tell(at, commit, effects)
 
     def _keep(self, node: Node, commit: Commit) -> None:
         node.record = structs.replace(node.record, position=node.position, last_report_at=node.last_report_at)
@@ -405,6 +406,7 @@ class Collector:
                 self._court.judge_again(self.nodes[name], at, warm=warm, commit=commit, effects=effects)
         self._judge_by_time(at, commit, effects)
         self._judge_self(at, commit, effects)
+        self._court.tell(at, commit, effects)
         if at - self._saved_at >= PENDING_SAVED_SECONDS:
             self._saved_at = at
             commit.alerts.update(self._court.pending())

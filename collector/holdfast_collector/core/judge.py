@@ -48,6 +48,8 @@ class Court:
         self._by_node: dict[str, set[str]] = {}
         self._firing: dict[tuple[str, str], set[str]] = {}
         """(node, alert name) → resources on which it fires."""
+        self._untold: dict[str, Transition] = {}
+        """Keys of alerts that fire and nobody was told of, as judged since the last `tell`."""
 
     def restore(self, tracked: Iterable[Tracked], resolved: Iterable[Resolved]) -> None:
         """Take up what the store kept."""
@@ -192,38 +194,39 @@ class Court:
             return
         if alert is not None:
             tracked = structs.replace(tracked, alert=alert)
-        match transition:
-            case Transition.FIRED:
-                tracked = self._announce(
-                    structs.replace(tracked, inhibited_by=self._inhibitor(rule, tracked)), at, commit
-                )
-            case Transition.RESOLVED | Transition.CANCELLED:
-                self._leave(tracked, transition, at, commit)
-            case Transition.NONE if alert is not None and _untold(rule, tracked):
-                if not (inhibitor := self._inhibitor(rule, tracked)):
-                    tracked = self._announce(structs.replace(tracked, inhibited_by=""), at, commit)
-                elif inhibitor != tracked.inhibited_by:
-                    tracked = structs.replace(tracked, inhibited_by=inhibitor)
-                    commit.alerts[tracked.key] = tracked
-            case _:
-                pass
+        if transition in (Transition.RESOLVED, Transition.CANCELLED):
+            self._leave(tracked, transition, at, commit)
         if alert is not None:
             self._put(tracked)
+            if _to_tell(rule, tracked):
+                self._untold.setdefault(tracked.key, transition)
         if transition is not Transition.NONE:
             if alert is not None:
                 commit.alerts[tracked.key] = tracked
-            effects.append(Transitioned(tracked, transition))
+            if transition is not Transition.FIRED:
+                effects.append(Transitioned(tracked, transition))
 
     # ---- notices -------------------------------------------------------------------------------------------------
 
-    def _announce(self, tracked: Tracked, at: float, commit: Commit) -> Tracked:
-        """Put the notices of a firing alert into the outbox, unless another alert explains it."""
-        if tracked.inhibited_by:
-            return tracked
-        tracked = structs.replace(tracked, notified=True)
-        commit.alerts[tracked.key] = tracked
-        commit.notices.extend(self._notices(tracked, "firing", at))
-        return tracked
+    def tell(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        """Announce what fires and nobody was told of, but for what another alert explains.
+
+        Called when everything that one event changes has been judged, for the explanation may come with what it explains.
+        """
+        untold, self._untold = self._untold, {}
+        for alert_key, transition in untold.items():
+            before = self.alerts.get(alert_key)
+            if before is None:
+                continue
+            tracked = structs.replace(before, inhibited_by=self._inhibitor(before))
+            if not tracked.inhibited_by:
+                tracked = structs.replace(tracked, notified=True)
+                commit.notices.extend(self._notices(tracked, "firing", at))
+            if tracked != before:
+                self._put(tracked)
+                commit.alerts[alert_key] = tracked
+            if transition is Transition.FIRED:
+                effects.append(Transitioned(tracked, transition))
 
     def _leave(self, tracked: Tracked, transition: Transition, at: float, commit: Commit) -> None:
         """An episode is over: off the books, and told to those who heard of it."""
@@ -253,10 +256,11 @@ class Court:
             and (status == "firing" or receiver.takes_resolved)
         ]
 
-    def _inhibitor(self, rule: Rule, tracked: Tracked) -> str:
+    def _inhibitor(self, tracked: Tracked) -> str:
         """The alert that explains this one: on the same resource, or on the node it belongs to."""
         alert = tracked.alert
-        for name in rule.inhibited_by:
+        rule = self.rules.by_id.get(alert.rule_id)
+        for name in rule.inhibited_by if rule else ():
             resources = self._firing.get((alert.node, name), set())
             if f"{alert.kind}:{alert.resource}" in resources or f"node:{alert.node}" in resources:
                 return name
@@ -338,7 +342,7 @@ class Court:
                 del self._firing[(alert.node, alert.alertname)]
 
 
-def _untold(rule: Rule, tracked: Tracked) -> bool:
+def _to_tell(rule: Rule, tracked: Tracked) -> bool:
     """Whether it fires, nobody was told, and there is something to tell: what is clear is only waiting to leave.
 
     A sticky alert does not leave by itself: its condition may have passed, somebody must still hear of it.
