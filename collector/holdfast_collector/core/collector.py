@@ -15,7 +15,7 @@ Liveness comes from three witnesses: the will, the silence, and the sequence. Ti
 """
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -355,23 +355,9 @@ class Collector:
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
         changed = node.rebuild(folded.touched)
         node.sample(changed.keys() | folded.observed, self._court.affected, at)
-        self._judge(node, changed, at, commit, effects)
+        self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
         self._arm(node)
         effects.append(Refreshed(node.name))
-
-    def _judge(
-        self,
-        node: Node,
-        changed: Mapping[ResourceKey, frozenset[str]],
-        at: float,
-        commit: Commit,
-        effects: list[Effect],
-    ) -> None:
-        """Judge what changed, and whatever else on the node has an alert: its evidence may just have been renewed."""
-        warm = at >= self.warm_at
-        judged = self._court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
-        self._court.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=judged)
-        self._court.tell(at, commit, effects)
 
     def _keep(self, node: Node, commit: Commit) -> None:
         node.record = structs.replace(node.record, position=node.position, last_report_at=node.last_report_at)
@@ -398,7 +384,7 @@ class Collector:
         for name, keys in self._overdue(at).items():
             node = self.nodes[name]
             changed = node.rebuild(keys)
-            self._judge(node, changed, at, commit, effects)
+            self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
             effects.append(Refreshed(name))
         warm = at >= self.warm_at
         for name in self._court.nodes_with_alerts():

@@ -68,6 +68,21 @@ class Court:
         warm: bool,
         commit: Commit,
         effects: list[Effect],
+    ) -> None:
+        """Judge what changed, and whatever else on the node has an alert: its evidence may just have been renewed."""
+        judged = self._judge_changed(node, changed, at, warm=warm, commit=commit, effects=effects)
+        self.judge_again(node, at, warm=warm, commit=commit, effects=effects, but=judged)
+        self.tell(at, commit, effects)
+
+    def _judge_changed(
+        self,
+        node: Node,
+        changed: Mapping[ResourceKey, frozenset[str]],
+        at: float,
+        *,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
     ) -> set[tuple[ResourceKey, str]]:
         """Judge the rules that read one of the changed facts. Returns where, by resource and rule id."""
         judged: set[tuple[ResourceKey, str]] = set()
