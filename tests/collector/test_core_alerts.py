@@ -145,6 +145,17 @@ def test_what_a_complete_section_no_longer_lists_is_gone() -> None:
     assert notices(list(effects)) == [("resolved", "hook"), ("resolved", "pager")]
 
 
+def test_what_is_gone_is_gone_although_things_happened_to_it() -> None:
+    """A job that failed and was reset: systemd forgets it, and the count of its failures must not keep its alert."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(section({"a.service": {"up": False}, "b.service": {"up": True}})))
+    desk.feed(agent.event(resource="a.service"))
+
+    desk.feed(agent.report(section({"b.service": {"up": True}})), at=WARM + 1)
+
+    assert ("ServiceDown", "a.service") not in desk.firing()
+
+
 def test_nothing_resolves_and_nobody_is_silent_while_the_collector_warms_up() -> None:
     """It has not watched long enough to know."""
     desk, agent = Desk(), Agent()
@@ -169,6 +180,17 @@ def restarted(desk: Desk, at: float) -> Desk:
         ),
         started_at=at,
     )
+
+
+def test_what_went_while_the_collector_was_down_is_gone() -> None:
+    """A complete section says what there is, also to a collector that was not there when the resource went."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(section({"a.service": {"up": False}, "b.service": {"up": True}})))
+    later = restarted(desk, WARM + 10)
+
+    later.feed(agent.report(section({"b.service": {"up": True}})), at=WARM + 70)
+
+    assert later.firing() == set()
 
 
 def test_a_node_that_died_while_the_collector_was_down_is_called_silent() -> None:

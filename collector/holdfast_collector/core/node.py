@@ -181,11 +181,18 @@ class Node:
         }
 
     def gone(self, key: ResourceKey) -> bool:
-        """Whether a resource is known not to be there any more, which is not the same as not being heard of."""
-        if key in self.resources:
+        """Whether a resource is known not to be there any more, which is not the same as not being heard of.
+
+        The probe that stated it is complete and no longer lists it. Which probe that was is not kept over a restart of the
+        collector; then those that list such resources now speak for it, once every section is in.
+        """
+        if any(not held.stale and key in held.stated for held in self.sections.values()):
             return False
-        owner = self.sections.get(self.owners.get(key, ""))
-        return owner is not None and owner.complete and key not in owner.stated
+        owner = self.owners.get(key)
+        if owner is not None:
+            return owner in self.sections and self.sections[owner].complete
+        peers = [held for held in self.sections.values() if any(kind == key[0] for kind, _ in held.stated)]
+        return bool(peers) and not self.asked and all(held.complete for held in peers)
 
     def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
         """Remember the values that rules look back on."""
