@@ -12,6 +12,7 @@ it, and the last one before it gives up never begins.
 | fewer restarts                | runs, or has failed in another run   | unit_restarted, with how many               |
 | fewer restarts                | waits for its restart                | nothing yet                                 |
 | fewer restarts                | failed, no other run has ended       | nothing: the restart was refused            |
+| that failure                  | failed, with the result success      | nothing: it is being started by hand        |
 | more restarts                 | any                                  | counted anew: systemd was told to forget    |
 """
 
@@ -72,8 +73,13 @@ def changes(seen: Seen, unit: ServiceUnit) -> tuple[Seen, list[Told]]:
 
 
 def _failure(unit: ServiceUnit) -> int:
-    """Which failure the unit is in: when its process ended, or when the state changed where it never had one."""
-    return (unit.ended_usec or unit.changed_usec) if unit.ended_badly else 0
+    """Which failure the unit is in: when its process ended, or when the state changed where it never had one.
+
+    A unit that failed with success is being started again: systemd resets the result before the state.
+    """
+    if not unit.ended_badly or unit.result == "success":
+        return 0
+    return unit.ended_usec or unit.changed_usec
 
 
 def _runs(unit: ServiceUnit) -> bool:

@@ -35,6 +35,10 @@ RESTARTING = structs.replace(WAITING, restarts=1)
 AGAIN = structs.replace(RUNNING, restarts=1, changed_usec=3000)
 GIVEN_UP = structs.replace(KILLED, restarts=1, changed_usec=2500)
 OOM = structs.replace(KILLED, result="oom-kill")
+BEING_STARTED = structs.replace(
+    KILLED, result="success", exit_code=0, exit_status=0, ended_usec=0, main_pid=101
+)
+"""systemd 252 begins a start by hand so: the result is that of the new run already, the state still the old one."""
 STOPPED = structs.replace(RUNNING, active_state="inactive", sub_state="dead", main_pid=0, changed_usec=4000)
 NO_SETTINGS = ServiceSettings()
 
@@ -58,6 +62,8 @@ FAILED, RESTARTED, OOM_KILLED = ("unit_failed", 1), ("unit_restarted", 1), ("uni
         # Every state of a kill and a restart is seen, or only some: what is told stays the same.
         ((KILLED, WAITING, RESTARTING, AGAIN), [[FAILED], [], [], [RESTARTED]]),
         ((WAITING, RESTARTING, AGAIN), [[FAILED], [], [RESTARTED]]),
+        # Started by hand after a failure: nothing fails a second time.
+        ((KILLED, BEING_STARTED, structs.replace(RUNNING, changed_usec=3000)), [[FAILED], [], []]),
         ((RESTARTING, AGAIN), [[FAILED], [RESTARTED]]),
         ((AGAIN,), [[RESTARTED]]),
         # Seen twice is told once.
