@@ -1,6 +1,7 @@
 """The runner: whatever one probe does, the others look on time and its own section says what it did."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -250,9 +251,19 @@ async def test_probe_that_returns_at_last_is_asked_again(house: House, fifo: Pat
     await house.live(Hanging, timeout=0.5)
     with fifo.open("w") as first:
         first.write("old")
-    # The next look opens the FIFO anew and waits for this writer.
-    await asyncio.to_thread(fifo.write_text, "new")
-    await wait_until(lambda: house.status("hanging") is SectionStatus.OK)
+
+    def answered() -> bool:
+        """Offer something to whichever look has the FIFO open: the old one may not have let go of it yet."""
+        try:
+            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO, "nobody reads at this moment"
+        else:
+            os.write(writer, b"new")
+            os.close(writer)
+        return house.status("hanging") is SectionStatus.OK
+
+    await wait_until(answered)
 
     assert "old" not in {section.detail for section in house.of("hanging")}
 
