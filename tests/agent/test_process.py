@@ -1,5 +1,6 @@
 """`holdfast-agent run` as a service manager sees it: a real process, a real mosquitto, real signals and sockets."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -308,6 +309,13 @@ class Manager:
     def heard(self, begins: str) -> Callable[[], list[str]]:
         return lambda: [each for each in self.told() if each.startswith(begins)]
 
+    def stop_reading(self) -> None:
+        """Fill its own queue: a blocking sender would wait from now on (unix(7))."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(BlockingIOError):
+            sender.setblocking(False)
+            while True:
+                sender.sendto(b"X=1", self._socket.getsockname())
+
     def close(self) -> None:
         self._socket.close()
 
@@ -358,3 +366,16 @@ def test_readiness_is_told_when_the_birth_is_on_disk(supervised: Agent, manager:
     acknowledge_birth(peer, 2)
 
     assert {birth.epoch: birth.previous_stop for birth in births(peer)} == {1: "first", 2: "dirty"}
+
+
+def test_service_manager_that_reads_nothing_does_not_hold_up_the_agent(
+    supervised: Agent, manager: Manager, peer: Peer
+) -> None:
+    """A machine in trouble has a slow PID 1, and is the one whose reports are needed."""
+    manager.stop_reading()
+    supervised.start()
+    acknowledge_birth(peer, 1)
+    wait_for(manager.heard("READY=1"), what="READY, late")
+    manager.stop_reading()
+
+    assert supervised.stop() == 0
