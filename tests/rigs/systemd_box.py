@@ -161,6 +161,11 @@ class SystemdBox:
         (units / "console-getty.service").symlink_to("/dev/null")
         (units / "default.target").unlink(missing_ok=True)
         (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+        # Booting empties /tmp (tmpfiles.d(5)), where the checkout and its virtual environment may lie.
+        tmpfiles = self._base / "etc/tmpfiles.d"
+        tmpfiles.mkdir(parents=True, exist_ok=True)
+        (tmpfiles / "tmp.conf").unlink(missing_ok=True)
+        (tmpfiles / "tmp.conf").symlink_to("/dev/null")
         (self._base / "etc/fstab").write_text("")
         (self._base / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
         (self._base / "var/log/journal").mkdir(parents=True, exist_ok=True)
