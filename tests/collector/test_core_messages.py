@@ -105,6 +105,19 @@ def test_a_machine_rolled_back_to_an_older_epoch_is_heard_again_after_its_boot()
     assert (rejected(effects), desk.firing()) == ([], {("ServiceDown", "a.service")})
 
 
+def test_a_birth_overtaken_by_its_own_run_s_report_takes_nothing_back() -> None:
+    """The birth goes through the spool and may reach the broker second; the report's facts would be missing until asked for."""
+    desk, agent = Desk(), Agent()
+    birth = agent.birth()
+    desk.feed(agent.report(UP))
+
+    desk.feed(birth)
+
+    node = desk.collector.nodes["n1"]
+    assert node.record.birth is not None
+    assert node.resources[("service", "a.service")]["up"] is True
+
+
 def test_a_late_birth_goes_on_record_and_not_into_force() -> None:
     """A machine that was offline for a whole boot delivers that boot's birth after the next one's report."""
     desk = Desk()

@@ -150,10 +150,11 @@ def fold_birth(node: Node, birth: Birth, at: float) -> Folded:
         return Folded(set(), set(), [], [("late birth taken", f"epoch {birth.epoch}")])
     noted.append(("agent started", f"epoch {birth.epoch}, previous stop {birth.previous_stop}"))
     touched: set[ResourceKey] = {("node", node.name)}
-    if birth.boot_id != record.boot_id or record.birth is None:
-        for probe in list(node.sections):
-            touched |= node.drop(probe)
     if birth.position > node.position:
+        # A report of the same run may have come first, and what it said stands.
+        if birth.boot_id != record.boot_id or record.birth is None:
+            for probe in list(node.sections):
+                touched |= node.drop(probe)
         # The connections of an epoch count from one, so a new epoch's first will must not look outdated.
         same_epoch = birth.epoch == node.position.epoch
         _newest(node, birth, at, noted, record.connection if same_epoch else 0, Position(0, 0))
