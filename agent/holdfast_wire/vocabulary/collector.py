@@ -1,0 +1,19 @@
+"""What is said of the collector watching itself."""
+
+from holdfast_wire.declaration import BOOL, FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
+
+FACTS: list[Fact] = [
+    *facts(
+        ResourceKind.COLLECTOR,
+        Origin.COLLECTOR,
+        [
+            ("broker_connected", BOOL, "", "", "The collector holds a session with a broker."),
+            ("warm", BOOL, "", "", "The collector has watched for a full grace period since it started."),
+            ("nodes", INT, "", "", "Nodes the collector knows."),
+            ("nodes_reporting", INT, "", "", "Nodes whose reports come."),
+            ("outbox_notices", INT, "", "", "Notifications that wait for their receiver."),
+            ("outbox_age_seconds", FLOAT, "seconds", "", "How long the oldest of them has waited."),
+        ],
+    ),
+]
+EVENTS: tuple[EventType, ...] = ()

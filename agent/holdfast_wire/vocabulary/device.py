@@ -1,0 +1,32 @@
+"""What is said of a block device."""
+
+from holdfast_wire.declaration import EventType, Fact, ResourceKind
+
+FACTS: list[Fact] = []
+EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="kernel_data_loss",
+        resource=ResourceKind.DEVICE,
+        help="The kernel says that data it had accepted did not reach the device, or that a filesystem gave up.",
+    ),
+    EventType(
+        name="kernel_filesystem_error",
+        resource=ResourceKind.DEVICE,
+        help="The kernel found a filesystem's structures damaged.",
+    ),
+    EventType(
+        name="kernel_io_error",
+        resource=ResourceKind.DEVICE,
+        help="A request to a block device failed.",
+    ),
+    EventType(
+        name="kernel_device_reset",
+        resource=ResourceKind.DEVICE,
+        help="A device did not answer and was reset, or a request timed out.",
+    ),
+    EventType(
+        name="kernel_recovery",
+        resource=ResourceKind.DEVICE,
+        help="A filesystem replayed its journal: it had not been unmounted cleanly.",
+    ),
+)

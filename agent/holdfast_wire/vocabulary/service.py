@@ -1,0 +1,60 @@
+"""What is said of a service: a unit of the service manager."""
+
+from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+
+FACTS: list[Fact] = [
+    *facts(
+        ResourceKind.SERVICE,
+        Origin.AGENT,
+        [
+            ("description", STR, "", "", "The unit's own description."),
+            ("up", BOOL, "", "m", "The service is active; while it starts or reloads, too."),
+            ("failed", BOOL, "", "m", "The service is in the failed state."),
+            ("active_state", STR, "", "", "systemd's ActiveState, or Windows' service state."),
+            ("sub_state", STR, "", "", "systemd's SubState."),
+            (
+                "result",
+                STR,
+                "",
+                "",
+                "systemd's Result of the newest run: success, exit-code, signal, oom-kill, …",
+            ),
+            ("exit_status", INT, "", "", "The main process's exit status, or the signal that ended it."),
+            ("enabled", BOOL, "", "", "The service is meant to start at boot."),
+            ("main_pid", INT, "", "", "The main process; 0 when there is none."),
+            (
+                "restarts_total",
+                INT,
+                "",
+                "c",
+                "Automatic restarts since the unit was loaded (systemd's NRestarts).",
+            ),
+            (
+                "start_timestamp_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "When the service last became active, Unix time; 0 if never.",
+            ),
+            ("restart_looping", BOOL, "", "", "systemd is waiting to start the service again."),
+            ("start_limit_hit", BOOL, "", "", "systemd has given up starting the service."),
+        ],
+    ),
+]
+EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="unit_failed",
+        resource=ResourceKind.SERVICE,
+        help="A unit entered the failed state; the fields carry systemd's result and the exit status.",
+    ),
+    EventType(
+        name="unit_restarted",
+        resource=ResourceKind.SERVICE,
+        help="systemd started a unit again after it ended unexpectedly.",
+    ),
+    EventType(
+        name="unit_oom_kill",
+        resource=ResourceKind.SERVICE,
+        help="A unit ended because the kernel killed one of its processes for want of memory.",
+    ),
+)
