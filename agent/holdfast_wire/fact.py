@@ -8,7 +8,7 @@ state only what is declared here, and a rule may ask only for what is declared h
 from msgspec import structs
 
 from holdfast_wire.declaration import INT, STR, EventType, Fact, FactType, Origin, ResourceKind
-from holdfast_wire.vocabulary import collector, device, node, probe, service, volume
+from holdfast_wire.vocabulary import collector, device, node, probe, service, volume, witness
 
 __all__ = [
     "EVENT_TYPES",
@@ -21,7 +21,7 @@ __all__ = [
     "ResourceKind",
 ]
 
-_KINDS = (node, device, volume, service, probe, collector)
+_KINDS = (node, device, volume, witness, service, probe, collector)
 
 EVENT_TYPES: dict[str, EventType] = {type_.name: type_ for kind in _KINDS for type_ in kind.EVENTS}
 

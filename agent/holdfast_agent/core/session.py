@@ -15,25 +15,30 @@ at a time: while the broker has not taken the last one, the next is not made, an
 import math
 from typing import Literal, TypedDict
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_agent.core.delivery import Delivery, Load, Spooled
 from holdfast_agent.core.happening import Happening
 from holdfast_agent.core.section import REPORT_BYTES_MAX, Held, Sections
+from holdfast_agent.core.testimony import Confirmed, ReadBack
 from holdfast_wire import (
     Ack,
     Acknowledgement,
     Birth,
     Capability,
+    ChainReport,
     Death,
     DeathReason,
+    DurableMessage,
     Event,
+    Machine,
     Position,
     Refusal,
     Report,
     Resend,
     Section,
     SpoolState,
+    Witness,
     content_digest,
     decode_up,
     encode,
@@ -76,6 +81,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     os_name: str
     kernel: str
     previous_stop: Literal["clean", "dirty", "first"]
+    machine: Machine = Machine()
+    previous_boot: Literal["clean", "dirty", "unknown"] = "unknown"
+    previous_boot_evidence: str = ""
 
 
 class SpoolFacts(Struct, frozen=True, kw_only=True):
@@ -164,6 +172,9 @@ class Session:
                 capabilities=capabilities,
                 spool=spool.state,
                 acknowledged=spool.acknowledged,
+                machine=profile.machine,
+                previous_boot=profile.previous_boot,
+                previous_boot_evidence=profile.previous_boot_evidence[:SUMMARY_LENGTH_MAX],
             )
         )
 
@@ -178,10 +189,15 @@ class Session:
             summary=happening.summary[:SUMMARY_LENGTH_MAX],
             fields=happening.fields,
         )
-        refusal = decode_up(self._identity.node, encode(message))
-        if isinstance(refusal, Refusal):
-            return refusal
-        return self._durable(message)
+        return self._sound(message)
+
+    def witness(self, stamp: Stamp, confirmed: Confirmed) -> Spooled | Refusal:
+        """The message that a record is on a volume's medium, to be spooled; or why no collector would take it."""
+        return self._sound(Witness(**self._header(stamp), **structs.asdict(confirmed)))
+
+    def chain_report(self, stamp: Stamp, read: ReadBack) -> Spooled | Refusal:
+        """The message on what was read back of a chain, to be spooled; or why no collector would take it."""
+        return self._sound(ChainReport(**self._header(stamp), **structs.asdict(read)))
 
     def spooled(self, message: Spooled) -> None:
         """The message is in the spool and may leave."""
@@ -337,7 +353,12 @@ class Session:
         undelivered = [*self._appending, *([spool.oldest] if spool.oldest else [])]
         return min(undelivered, default=Position(self._identity.epoch, self._seq + 1))
 
-    def _durable(self, message: Birth | Event) -> Spooled:
+    def _sound(self, message: DurableMessage) -> Spooled | Refusal:
+        """As it will be taken; what is refused uses up no position."""
+        refusal = decode_up(self._identity.node, encode(message))
+        return refusal if isinstance(refusal, Refusal) else self._durable(message)
+
+    def _durable(self, message: DurableMessage) -> Spooled:
         self._seq += 1
         payload = encode(message)
         self._appending.add(message.position)

@@ -108,4 +108,9 @@ EVENTS: tuple[EventType, ...] = (
         resource=ResourceKind.NODE,
         help="The wall clock was set, or the machine was suspended and woke with another time.",
     ),
+    EventType(
+        name="session_taken_over",
+        resource=ResourceKind.NODE,
+        help="The broker gave the agent's session to another client of the same name: a clone, or a second machine.",
+    ),
 )
