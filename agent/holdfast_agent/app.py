@@ -11,7 +11,6 @@ time otherwise, so an idle agent wakes about once per interval.
 import asyncio
 import math
 import os
-import platform
 import random
 import signal
 import sys
@@ -26,25 +25,35 @@ from holdfast_agent import agent_version, log
 from holdfast_agent.background import BackgroundThreads
 from holdfast_agent.broker import BrokerAddress
 from holdfast_agent.config import AgentConfig, Loaded
-from holdfast_agent.core.delivery import Load
+from holdfast_agent.core.delivery import Load, Spooled
 from holdfast_agent.core.happening import Happening
-from holdfast_agent.core.session import Identity, Profile, Session, SpoolFacts, Stamp
+from holdfast_agent.core.session import Identity, Session, SpoolFacts, Stamp, Step
+from holdfast_agent.core.testimony import Confirmed, Testimony
 from holdfast_agent.cursors import CursorFolder
 from holdfast_agent.errors import ConfigInvalid, EventRefused
 from holdfast_agent.identity import Standing, StateFolder
-from holdfast_agent.link import Link, LinkStanding
+from holdfast_agent.link import Link
+from holdfast_agent.link_user import LinkStanding
+from holdfast_agent.machine_profile import PreviousBoot, disabled, profile, session_taken_over, this_machine
 from holdfast_agent.probe import ProbeContext, boot_clock
+from holdfast_agent.probes.kernel_pattern import KernelEvent
 from holdfast_agent.registry import ProbeKind
 from holdfast_agent.runner import ProbeRun, Runner, probe_run
 from holdfast_agent.service_notify import ServiceNotify
 from holdfast_agent.spool import Spool
-from holdfast_wire import Ack, Capability, Refusal, Resend, Section, decode_down
+from holdfast_agent.witness.survey import SECTION as WITNESS
+from holdfast_agent.witness.volume_chain import Who
+from holdfast_agent.witness.witnessing import Witnessing
+from holdfast_wire import Ack, Expect, ReadCause, Refusal, Resend, Section, decode_down
 
-GOODBYE_SECONDS = 3.0
+WITNESS_STOP_SECONDS = 1.0
+GOODBYE_SECONDS = 2.0
 SPOOL_CLOSE_SECONDS = 1.0
 LAST_WRITES_SECONDS = 0.5
 """Together under the 5 s in which the agent stops, whatever hangs."""
 SETTLE_SECONDS = 30.0
+FIXED = ("node", "state_dir", "spool", "witness")
+"""Parts of the configuration that only a restart changes."""
 
 
 def stamp() -> Stamp:
@@ -53,7 +62,7 @@ def stamp() -> Stamp:
 
 
 class Agent:
-    """One run of the agent. Implements `LinkUser` and `RunnerUser`: whatever happens arrives here."""
+    """One run of the agent. Implements `LinkUser`, `RunnerUser`, `WitnessUser`: whatever happens arrives here."""
 
     def __init__(
         self,
@@ -93,6 +102,17 @@ class Agent:
         )
         self._runner = Runner(self, random.random, config.interval, time.time)
         self._link = Link(config.link_options(), self)
+        self._machine = this_machine()
+        self._previous_boot = PreviousBoot()
+        self._witness = Witnessing(
+            config.witness,
+            Who.of(standing, self._machine),
+            self,
+            self._cursors.of(WITNESS),
+            state_folder,
+            config.interval,
+            lambda: self._previous_boot.ended,
+        )
         self._born = asyncio.Event()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -124,6 +144,7 @@ class Agent:
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "probes": self._runner.run(),
             "link": self._link.run(),
+            "witness": self._witness.run(),
             "pump": self._pump(),
             "configuration": self._reload_on_demand(),
             "watchdog": self._watch_over(),
@@ -141,27 +162,11 @@ class Agent:
                 task.cancel()
 
     async def _be_born(self) -> None:
-        profile = Profile(
-            agent_version=agent_version(),
-            os="windows" if sys.platform == "win32" else sys.platform,
-            os_name=_os_name(),
-            kernel=platform.release(),
-            previous_stop=self._standing.previous_stop,
-        )
-        disabled = [
-            Capability(
-                name=name,
-                available=False,
-                reason="disabled in the configuration",
-                cost=self._kinds[name].cost,
-            )
-            for name, probe in self._config.probes.items()
-            if not probe.enabled
-        ]
-        capabilities = sorted([*self._runner.capabilities(), *disabled], key=lambda each: each.name)
-        birth = self._session.birth(stamp(), profile, capabilities, self._spool_facts())
-        await self._spool.append(birth)
-        self._session.spooled(birth)
+        capabilities = [*self._runner.capabilities(), *disabled(self._config, self._kinds)]
+        capabilities.sort(key=lambda each: each.name)
+        said = profile(self._standing, self._machine, self._previous_boot)
+        birth = self._session.birth(stamp(), said, capabilities, self._spool_facts())
+        await self._keep(birth)
         self._born.set()
 
     async def _end(self) -> None:
@@ -170,6 +175,8 @@ class Agent:
             self._runner.stop(name)
         for task in list(self._tasks):
             task.cancel()
+        await _within(WITNESS_STOP_SECONDS, self._witness.stop())
+        self._publish_due()
         goodbye = await _within(GOODBYE_SECONDS, self._link.stop(self._session.death(stamp())))
         await _within(SPOOL_CLOSE_SECONDS, self._spool.close())
         loop = asyncio.get_running_loop()
@@ -207,11 +214,7 @@ class Agent:
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
-            now = stamp()
-            step = self._session.step(now, self._spool_facts())
-            if self._connection is not None:
-                for message in step.publish:
-                    self._link.publish(self._connection, message.payload, message.token)
+            step = self._publish_due()
             if step.load is not None:
                 self._spawn(self._load(step.load))
             if step.stalled:
@@ -222,6 +225,13 @@ class Agent:
                 await asyncio.wait_for(self._wake.wait(), None if pause == math.inf else max(0.0, pause))
             except TimeoutError:
                 pass
+
+    def _publish_due(self) -> Step:
+        step = self._session.step(stamp(), self._spool_facts())
+        if self._connection is not None:
+            for message in step.publish:
+                self._link.publish(self._connection, message.payload, message.token)
+        return step
 
     async def _load(self, wish: Load) -> None:
         messages = await self._spool.unacknowledged(wish.after, wish.messages_max, wish.bytes_max)
@@ -243,6 +253,7 @@ class Agent:
     # RunnerUser
 
     def section(self, section: Section, *, urgent: bool) -> None:
+        self._previous_boot.learn(section)
         self._session.section(stamp(), section, urgent=urgent)
         self._wake.set()
 
@@ -251,9 +262,27 @@ class Agent:
         message = self._session.event(stamp(), happening)
         if isinstance(message, Refusal):
             raise EventRefused(f"no collector accepts this {happening.type} event: {message.detail}")
+        await self._keep(message)
+        if happening.type == KernelEvent.VM_FORK:
+            self._witness.reread(ReadCause.FORK)
+
+    async def _keep(self, message: Spooled) -> None:
+        """Put it on disk and on its way."""
         await self._spool.append(message)
         self._session.spooled(message)
         self._wake.set()
+
+    # WitnessUser
+
+    async def testify(self, said: Testimony) -> Spooled | None:
+        await self._born.wait()
+        make = self._session.witness if isinstance(said, Confirmed) else self._session.chain_report
+        message = make(stamp(), said)  # type: ignore[arg-type]  # the line above chose by its type
+        if isinstance(message, Refusal):
+            self._log.error("testimony refused by our own codec", reason=message.detail)
+            return None
+        await self._keep(message)
+        return message
 
     def watch_failed(self, probe: str, reason: str, pause_seconds: float) -> None:
         self._log.warning(
@@ -301,6 +330,9 @@ class Agent:
         level("broker disconnected", connection=number, reason=reason)
         self._say_status(f"disconnected: {reason}")
 
+    def taken_over(self, number: int) -> None:
+        self._spawn(self.happened(session_taken_over(self._config.node, number)))
+
     def answered(self, number: int, token: int, refusal: str) -> None:
         self._session.published(number, token)
         if refusal and self._refused_on != number:
@@ -322,9 +354,13 @@ class Agent:
             )
             return
         if isinstance(message, Ack):
-            self._spool.acknowledge(self._session.acked(stamp(), message))
+            acknowledged = self._session.acked(stamp(), message)
+            self._spool.acknowledge(acknowledged)
+            self._witness.acknowledged(acknowledged)
         elif isinstance(message, Resend):
             self._session.resend(stamp(), message)
+        elif isinstance(message, Expect):
+            self._witness.expect(message)
         self._wake.set()
 
     # The rest of the house
@@ -376,8 +412,8 @@ class Agent:
     async def _apply(self, new: AgentConfig) -> None:
         """Change over to `new`, as far as a running agent can."""
         old = self._config
-        fixed = [key for key in ("node", "state_dir", "spool") if getattr(new, key) != getattr(old, key)]
-        new = structs.replace(new, node=old.node, state_dir=old.state_dir, spool=old.spool)
+        fixed = [key for key in FIXED if getattr(new, key) != getattr(old, key)]
+        new = structs.replace(new, **{key: getattr(old, key) for key in FIXED})
         self._config = new
         log.configure(new.log.level, new.log.format, journal=log.journal_is_out())
         self._log = log.log.bind(node=new.node)  # a bound logger keeps the level it was bound at
@@ -391,7 +427,7 @@ class Agent:
         if new.interval != old.interval:
             self._session.set_interval(stamp(), new.interval)
         runs = self._runs(changed)
-        self._session.expect(self._runner.names | {run.name for run in runs})
+        self._expect(self._runner.names | {run.name for run in runs})
         for run in runs:
             self._spawn(self._runner.start(run))
         if new.broker != old.broker:
@@ -407,7 +443,7 @@ class Agent:
     def _runs(self, names: set[str]) -> list[ProbeRun]:
         """The enabled ones among the named probes, ready to start."""
         enabled = {name for name in self._kinds if self._config.probes[name].enabled}
-        self._session.expect(enabled)
+        self._expect(enabled)
         return [
             probe_run(
                 self._kinds[name],
@@ -418,6 +454,9 @@ class Agent:
             )
             for name in sorted(names & enabled)
         ]
+
+    def _expect(self, probes: set[str]) -> None:
+        self._session.expect(probes | ({WITNESS} if self._witness.enabled else set()))
 
     def _context(self, name: str) -> ProbeContext:
         return ProbeContext(
@@ -448,14 +487,6 @@ def serve(loaded: Loaded, kinds: dict[str, ProbeKind], reload: Callable[[], Load
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
     return 0
-
-
-def _os_name() -> str:
-    """As the system calls itself (os-release(5))."""
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    except OSError:
-        return f"{platform.system()} {platform.version()}".strip()
 
 
 async def _within(seconds: float, what: Any) -> Any:

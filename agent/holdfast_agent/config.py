@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from msgspec import NODEFAULT, UNSET, Struct, defstruct, field, structs
 
 from holdfast_agent.broker import BrokerAddress, LinkOptions, MqttVersion
+from holdfast_agent.core.chain import SLOTS_MAX, SLOTS_MIN
 from holdfast_agent.errors import ConfigInvalid
 from holdfast_agent.log import LogFormat, LogLevel
 from holdfast_agent.registry import ProbeKind
+from holdfast_agent.witness.witness_choice import WitnessConfig
 from holdfast_wire.configuring import Reading, Seconds
 from holdfast_wire.topic import NODE, down_topic, node_name_valid, up_topic
 
@@ -73,6 +75,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     broker: BrokerConfig = BrokerConfig()
     spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()
+    witness: WitnessConfig = WitnessConfig()
     probes: dict[str, ProbeConfig] = field(default_factory=dict)
     """Every probe of this platform, whether the file names it or not."""
 
@@ -128,6 +131,7 @@ def load(
         broker=raw.broker,
         spool=raw.spool,
         log=raw.log,
+        witness=raw.witness,
         probes={name: _probe(kind, getattr(raw.probes, name)) for name, kind in kinds.items()},
     )
     _check(reading, config, link=link)
@@ -218,6 +222,32 @@ def _check(reading: Reading[Any], config: AgentConfig, *, link: bool) -> None:
             if value:
                 _check_range(reading, ("probes", name, key), value, 0.1, 86_400.0, "between 100ms and 1d")
     _check_broker(reading, config.broker, link=link)
+    _check_witness(reading, config.witness)
+
+
+def _check_witness(reading: Reading[Any], witness: WitnessConfig) -> None:
+    _check_range(reading, ("witness", "interval"), witness.interval, 1.0, 86_400.0, "between 1s and 1d")
+    _check_range(
+        reading,
+        ("witness", "slots"),
+        witness.slots,
+        SLOTS_MIN,
+        SLOTS_MAX,
+        f"between {SLOTS_MIN} and {SLOTS_MAX}",
+    )
+    for mountpoint, seconds in witness.intervals.items():
+        if not 1.0 <= seconds <= 86_400.0:
+            said = f"is {seconds:g} for {mountpoint!r}; must be between 1s and 1d"
+            reading.refuse(("witness", "intervals"), said)
+        if not mountpoint.startswith("/"):
+            said = f'{mountpoint!r} is no mountpoint: write it whole, e.g. "/srv" = "15s"'
+            reading.refuse(("witness", "intervals"), said)
+    for key in ("include", "exclude"):
+        for pattern in getattr(witness, key):
+            if not pattern.startswith(("/", "*", "?", "[")):
+                reading.refuse(
+                    ("witness", key), f'{pattern!r} matches no mountpoint: write it whole, e.g. "/srv/*"'
+                )
 
 
 def _check_range(
@@ -296,6 +326,8 @@ def _rows(reading: Reading[Any], value: Struct, path: tuple[str, ...]) -> list[t
             rows += _rows(reading, below, here)
         else:
             shown = f"{below:g}s" if info.type == Seconds else below
+            if info.type == dict[str, Seconds]:
+                shown = {key: f"{seconds:g}s" for key, seconds in below.items()}
             rows.append((".".join(here), _toml(shown), reading.origin_of(here)))
     return rows
 
@@ -320,4 +352,8 @@ def _toml(value: Any) -> str:
         return f'"{escaped}"'
     if isinstance(value, list | tuple | frozenset | set):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(one)}' for key, one in value.items())} }}".replace(
+            "{  }", "{}"
+        )
     return "unset" if value is UNSET else str(value)

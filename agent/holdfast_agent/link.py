@@ -21,11 +21,10 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import aiomqtt
 import paho.mqtt.client as paho
-from msgspec import Struct
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -34,6 +33,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from holdfast_agent.broker import BrokerAddress, LinkOptions, tls_context
 from holdfast_agent.core.schedule import jittered_seconds
 from holdfast_agent.errors import LinkDown
+from holdfast_agent.link_user import Counts, LinkStanding, LinkUser
 
 MQTT5, MQTT311 = "5", "3.1.1"
 
@@ -54,48 +54,16 @@ FAREWELL_SECONDS = 2.0
 PACKET_OVERHEAD_BYTES = 256
 """A PUBLISH packet around its payload: fixed header, topic of at most 76 bytes, packet id, properties."""
 UNSUPPORTED_VERSION, UNSPECIFIED = 0x84, 0x80
+TAKEN_OVER = 0x8E
+"""MQTT 5: another client connected with this client id."""
+TAKEN_OVER_PAUSE_BASE_SECONDS = 5.0
+TAKEN_OVER_PAUSE_CAP_SECONDS = 300.0
+"""Two machines of one name throw each other off. Those who come back at once hide each other, and both are heard of in
+turns of minutes."""
+TAKEN_OVER_FORGOTTEN_SECONDS = 600.0
+"""A connection that held this long, twice the longest pause, had no rival."""
 SHORT_LIVED_MAX = 3
 """Connections in a row that ended soon: mosquitto 2.0 throws one of two clients of one name off without a word."""
-
-
-class LinkStanding(Struct, frozen=True, kw_only=True):
-    """A connection that stands."""
-
-    broker: BrokerAddress
-    protocol: str
-    payload_bytes_max: int | None
-    """The largest payload the broker says it takes; None where it did not say."""
-    subscribed: bool
-    """Whether the broker granted the down topic. It may grant and still not deliver."""
-
-
-class Counts(Struct):
-    """What happened on the link since the agent started."""
-
-    connected_total: int = 0
-    failed_total: int = 0
-    published_total: int = 0
-    refused_total: int = 0
-    """Publishes that a broker answered with a reason code of 0x80 or above."""
-
-
-class LinkUser(Protocol):
-    """Whom the link serves. Everything is called on the event loop and must not block."""
-
-    def connecting(self) -> tuple[int, bytes | None]:
-        """A connection is about to be tried: its number and the payload of its will, if it shall have one."""
-
-    def connected(self, number: int, standing: LinkStanding) -> None: ...
-
-    def connect_failed(self, broker: BrokerAddress, reason: str, pause_seconds: float) -> None: ...
-
-    def disconnected(self, number: int, reason: str) -> None: ...
-
-    def answered(self, number: int, token: int, refusal: str) -> None:
-        """The broker took a publish, or refused it with this reason."""
-
-    def received(self, payload: bytes) -> None:
-        """A message on the down topic."""
 
 
 class _VersionRefused(LinkDown):
@@ -123,6 +91,8 @@ class Connection:
         self._client: aiomqtt.Client | None = None
         self._connack_came = False
         self._packet_bytes_max: int | None = None
+        self.taken_over = False
+        """The broker gave the session to another client of this name, and said so."""
         self._loop = asyncio.get_running_loop()
         self._hung_up: asyncio.Future[str] = self._loop.create_future()
         """Resolves when the broker or the network ends the connection, with the reason."""
@@ -264,6 +234,7 @@ class Connection:
             on_publish(client, data, mid, code, properties)
 
         def disconnect(client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
+            self.taken_over = getattr(code, "value", code) == TAKEN_OVER
             if not self._hung_up.done():
                 self._hung_up.set_result(_said(code))
             on_disconnect(client, data, flags, code, properties)
@@ -346,6 +317,7 @@ class Link:
         """Set to end the present connection or pause and try again at once."""
         self._ending_reason = ""
         self._short_lived = 0
+        self._takeovers = 0
         self._stopping = False
 
     async def run(self) -> None:
@@ -366,7 +338,7 @@ class Link:
             else:
                 if asyncio.get_running_loop().time() - began >= STEADY_SECONDS:
                     attempt = 0
-                pause = self._pause(attempt)
+                pause = max(self._pause(attempt), self._takeover_pause())
             attempt += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
@@ -402,6 +374,13 @@ class Link:
         rounds = max(0, attempt - len(self._options.brokers) + 1)
         return jittered_seconds(rounds, self._entropy(), base=PAUSE_BASE_SECONDS, cap=PAUSE_CAP_SECONDS)
 
+    def _takeover_pause(self) -> float:
+        """Longer the more often the session was taken over, whatever else happened in between."""
+        if not self._takeovers:
+            return 0.0
+        base, cap = TAKEN_OVER_PAUSE_BASE_SECONDS, TAKEN_OVER_PAUSE_CAP_SECONDS
+        return jittered_seconds(self._takeovers - 1, self._entropy(), base=base, cap=cap)
+
     async def _once(self, broker: BrokerAddress) -> None:
         """One connection from beginning to end. Raises LinkDown when it never came to stand."""
         number, connection, standing = await self.open(broker)
@@ -410,8 +389,10 @@ class Link:
         self._user.connected(number, standing)
         since = asyncio.get_running_loop().time()
         reason = await self._until_ended(connection)
-        short = asyncio.get_running_loop().time() - since < STEADY_SECONDS
-        self._short_lived = self._short_lived + 1 if short else 0
+        held = asyncio.get_running_loop().time() - since
+        self._short_lived = self._short_lived + 1 if held < STEADY_SECONDS else 0
+        if held >= TAKEN_OVER_FORGOTTEN_SECONDS:
+            self._takeovers = 0
         if self._connection is None:
             return  # `stop` has dealt with it
         self._connection = None
@@ -424,6 +405,9 @@ class Link:
             if self._short_lived >= SHORT_LIVED_MAX and _SHARED_NAME not in reason:
                 reason += f", soon, and not for the first time; {_SHARED_NAME}"
         self._user.disconnected(number, reason)
+        if connection.taken_over:
+            self._takeovers += 1
+            self._user.taken_over(number)
 
     async def open(self, broker: BrokerAddress) -> tuple[int, Connection, LinkStanding]:
         """One connection, in the newest version of MQTT that the broker speaks. Raises LinkDown."""
@@ -482,7 +466,7 @@ def _said(code: Any) -> str:
 
 _SHARED_NAME = "do two machines share a node name?"
 _HINTS = {
-    0x8E: f": another client connected with this client id; {_SHARED_NAME}",
+    TAKEN_OVER: f": another client connected with this client id; {_SHARED_NAME}",
     0x87: ": check username, password or certificate, and the broker's access list",
 }
 

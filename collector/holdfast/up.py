@@ -51,6 +51,11 @@ interval = "5s"
 urls = [{broker}]
 # The only network is this machine's own: whoever is gone does not come back in a moment.
 will_delay = "0s"
+
+[witness]
+# Nothing is written outside the folder given to --data; installed as a service the agent witnesses every volume.
+state_dir_only = true
+interval = "15s"
 """
 _COLLECTOR = """\
 # Written by `holdfast up`.

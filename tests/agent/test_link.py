@@ -14,7 +14,8 @@ import pytest
 import trustme
 
 from holdfast_agent.broker import BrokerAddress, LinkOptions, tls_context
-from holdfast_agent.link import Link, LinkStanding
+from holdfast_agent.link import Link
+from holdfast_agent.link_user import LinkStanding
 from holdfast_wire.topic import down_topic, up_topic
 from tests.agent.peer import Peer
 from tests.broker import Broker
@@ -30,6 +31,7 @@ class User:
         self.standings: list[LinkStanding] = []
         self.failures: list[str] = []
         self.endings: list[tuple[int, str]] = []
+        self.takeovers: list[int] = []
         self.answers: list[tuple[int, int, str]] = []
         self.payloads: list[bytes] = []
         self.link: Link
@@ -46,6 +48,9 @@ class User:
 
     def disconnected(self, number: int, reason: str) -> None:
         self.endings.append((number, reason))
+
+    def taken_over(self, number: int) -> None:
+        self.takeovers.append(number)
 
     def answered(self, number: int, token: int, refusal: str) -> None:
         self.answers.append((number, token, refusal))

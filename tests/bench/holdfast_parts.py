@@ -113,6 +113,8 @@ def start_agent(
         "[broker]",
         f'urls = ["{broker_url}"]',
         *([f'ca_file = "{ca_file}"'] if ca_file else []),
+        "[witness]",
+        "state_dir_only = true",
         *probes,
     ]
     config.write_text("\n".join(text) + "\n", encoding="utf-8")

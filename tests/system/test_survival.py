@@ -76,7 +76,7 @@ class JobAgent:
         config = folder / "agent.toml"
         config.write_text(
             f'node = "{node}"\nstate_dir = "{folder / "state"}"\ninterval = "1s"\n\n'
-            f'[broker]\nurls = ["{broker.url}"]\n'
+            f'[broker]\nurls = ["{broker.url}"]\n[witness]\nenabled = false\n'
         )
         self.process = Process(
             node, ["-m", "tests.system.job_agent", str(config), str(folder)], folder / "log"

@@ -7,7 +7,6 @@ client id: a second client of the same name would throw the agent off the broker
 
 import asyncio
 import os
-import platform
 import socket
 import ssl
 import sys
@@ -17,15 +16,16 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from holdfast_agent import agent_version
 from holdfast_agent.app import stamp
 from holdfast_agent.background import BackgroundThreads
 from holdfast_agent.broker import BrokerAddress, LinkOptions, tls_context
 from holdfast_agent.config import AgentConfig
-from holdfast_agent.core.session import Identity, Profile, Session
+from holdfast_agent.core.session import Identity, Session
 from holdfast_agent.errors import AlreadyRunning, LinkDown
 from holdfast_agent.identity import Standing, StateFolder
-from holdfast_agent.link import Connection, Link, LinkStanding
+from holdfast_agent.link import Connection, Link
+from holdfast_agent.link_user import LinkStanding
+from holdfast_agent.machine_profile import PreviousBoot, profile, this_machine
 from holdfast_agent.spool import Spool
 from holdfast_wire import Ack, Acknowledgement, decode_down
 
@@ -193,14 +193,8 @@ class _Trial:
             changed=lambda event, detail: print(f"  {event}: {detail}"),
         )
         await spool.open()
-        profile = Profile(
-            agent_version=agent_version(),
-            os=sys.platform,
-            os_name=platform.platform(),
-            kernel=platform.release(),
-            previous_stop=standing.previous_stop,
-        )
-        birth = session.birth(stamp(), profile, [], spool.facts)
+        known_as = profile(standing, this_machine(), PreviousBoot())
+        birth = session.birth(stamp(), known_as, [], spool.facts)
         await spool.append(birth)
         session.spooled(birth)
         self._digest = birth.digest
@@ -288,4 +282,7 @@ class _Trial:
         """As above."""
 
     def disconnected(self, number: int, reason: str) -> None:
+        """As above."""
+
+    def taken_over(self, number: int) -> None:
         """As above."""

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from holdfast_agent import machine_profile
 from holdfast_agent.probe import Observation, Poll, Probe, ProbeContext, ProbeStop
 from holdfast_agent.registry import probe_classes
+from holdfast_agent.witness import volume_standing
 from holdfast_wire import SectionStatus
 from holdfast_wire.fact import EVENT_TYPES, FACTS, FACTS_OF, Origin
 from tests.agent.probes.recordings import machines, recorded
@@ -28,7 +30,8 @@ def test_a_probe_declares_what_the_vocabulary_has(probe: type[Probe]) -> None:
 def test_every_fact_and_event_of_the_vocabulary_has_a_probe() -> None:
     """A rule may ask for any of them."""
     stated = {(kind, fact) for probe in PROBES for kind, fact in probe.emits}
-    told = {event for probe in PROBES for event in probe.events}
+    stated |= {("volume", fact) for fact in volume_standing.EMITS}
+    told = {event for probe in PROBES for event in probe.events} | set(machine_profile.EVENTS)
 
     assert {(f.resource.value, f.name) for f in FACTS if f.origin is Origin.AGENT} - stated == set()
     assert EVENT_TYPES.keys() - told == set()
