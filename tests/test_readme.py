@@ -39,6 +39,10 @@ def headings(page: str) -> set[str]:
     }
 
 
+GROUPS = {"rules", "restore"}
+"""Commands that have commands of their own."""
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(tidy.ROOT)))
 def test_every_link_leads_somewhere(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
@@ -66,7 +70,7 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
     for command, verb, rest in sorted(named):
         if verb in COMMANDS or f"{command} {verb}" in NO_COMMAND:
             continue
-        words = [verb, *re.findall(r"^ (check|test)\b", rest)] if verb == "rules" else [verb]
+        words = [verb, *re.findall(r"^ (check|test|announce)\b", rest)] if verb in GROUPS else [verb]
         key = (command, *words)
         if key not in helps:
             done = subprocess.run(

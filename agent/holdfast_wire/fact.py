@@ -57,6 +57,17 @@ _DECLARED: list[Fact] = [*(fact for kind in _KINDS for fact in kind.FACTS), *_ev
 
 _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("node", "session"): ("connected", "lost", "stopped"),
+    ("volume", "witness_loss"): (
+        "",
+        "lost_tail",
+        "rolled_back",
+        "restored",
+        "memory_rollback",
+        "torn",
+        "reformatted",
+        "metadata",
+    ),
+    ("volume", "witness_missing_reason"): ("", "reformatted", "deleted", "mount_missing", "wrong_disk"),
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

@@ -276,6 +276,33 @@ def ack(key: str, reason: str, url: str, token_file: str | None, ca_file: str | 
     click.echo(json.dumps(answer, indent=2) if as_json else f"acknowledged: {printable(key)}")
 
 
+@main.group()
+def restore() -> None:
+    """Say beforehand that a node will be restored from a copy."""
+
+
+@restore.command()
+@click.argument("node")
+@click.option("--for", "seconds", type=Duration(), required=True, help="How long it may take, e.g. 2h.")
+@click.option("--reason", required=True, help="What is restored, and why; it stays with what is lost.")
+@asks_a_collector
+def announce(
+    node: str,
+    seconds: float,
+    reason: str,
+    url: str,
+    token_file: str | None,
+    ca_file: str | None,
+    as_json: bool,
+) -> None:
+    """Announce that NODE is restored: what it loses meanwhile is measured, and nobody is called."""
+    api = _api(url, token_file, ca_file)
+    wish = {"node": node, "seconds": seconds, "reason": reason}
+    answer = _asked(lambda: api.post("/api/v1/restores", wish))
+    until = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(answer["until"]))
+    click.echo(json.dumps(answer, indent=2) if as_json else f"announced: {printable(node)} until {until}")
+
+
 def _api(url: str, token_file: str | None, ca_file: str | None) -> CollectorApi:
     try:
         return CollectorApi(Address(url=url, token_file=token_file or "", ca_file=ca_file or ""))

@@ -258,6 +258,45 @@ async def test_no_other_site_can_act_through_a_browser(
     assert visited.context.collector.alerts[key_of(visited)].alert.acknowledged == ""
 
 
+async def test_announced_restore_is_kept_until_it_is_over(visited: Visited, visitor: Visitor) -> None:
+    answer = await visitor.post("/api/v1/restores", {"node": "n1", "seconds": 3600, "reason": " drill "})
+
+    window = visited.context.collector.nodes["n1"].window
+    assert (answer.status, window is not None) == (200, True)
+    assert answer.json == {"node": "n1", "since": WARM, "until": WARM + 3600, "reason": "drill"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"not json", 400),
+        ({"node": "n1", "seconds": 60}, 400),
+        ({"node": "n1", "seconds": 60, "reason": " "}, 400),
+        ({"node": "n1", "seconds": 0, "reason": "y"}, 400),
+        ({"node": "n1", "seconds": 8 * 86_400, "reason": "y"}, 400),
+        ({"node": "n1", "seconds": 60, "reason": "y", "for": "2h"}, 400),
+        ({"node": "n9", "seconds": 60, "reason": "y"}, 404),
+    ],
+)
+async def test_announcement_that_makes_no_sense_is_refused(
+    visitor: Visitor, content: Any, status: int
+) -> None:
+    answer = await visitor.post("/api/v1/restores", content)
+
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+
+
+async def test_no_other_site_can_announce_a_restore_through_a_browser(
+    visited: Visited, visitor: Visitor
+) -> None:
+    """It would silence the page about a rollback."""
+    content = {"node": "n1", "seconds": 60, "reason": "evil"}
+
+    answer = await visitor.post("/api/v1/restores", content, origin="https://evil.example")
+
+    assert (answer.status, visited.context.collector.nodes["n1"].window) == (403, None)
+
+
 async def test_our_own_page_and_a_program_may_act(visited: Visited, visitor: Visitor) -> None:
     content = {"key": key_of(visited), "reason": "mine"}
 

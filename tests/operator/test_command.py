@@ -125,6 +125,25 @@ async def test_what_the_collector_refuses_is_the_users_mistake(
 
 
 @pytest.mark.system
+async def test_a_restore_is_announced_for_a_while_and_with_a_reason(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    """It takes a page away from somebody, so it needs a node that is known, an end and a reason."""
+    words = ("restore", "announce", "n1", "--for", "2h", "--reason", "drill", "--url", collector.url)
+    async with running(collector, broker):
+        done = holdfast(*words, "--json")
+        said = holdfast(*words)
+        unknown = holdfast("restore", "announce", "n9", *words[3:])
+        for_ever = holdfast("restore", "announce", "n1", "--for", "30d", *words[5:])
+
+    answer = json.loads(done.stdout)
+    assert (answer["node"], answer["reason"], answer["until"] - answer["since"]) == ("n1", "drill", 7200.0)
+    assert (said.returncode, said.stdout.startswith("announced: n1 until 20")) == (GOOD, True)
+    assert (unknown.returncode, "no node 'n9' is known" in unknown.stderr) == (MISTAKE, True)
+    assert (for_ever.returncode, for_ever.stdout) == (MISTAKE, "")
+
+
+@pytest.mark.system
 async def test_a_collector_with_a_token_is_asked_with_one(
     tmp_path: Path, collector: CollectorProcess, broker: Broker
 ) -> None:
@@ -160,7 +179,7 @@ def test_wrong_usage_is_a_mistake(words: list[str]) -> None:
 
 def test_every_verb_explains_itself() -> None:
     overview = holdfast("--help").stdout
-    verbs = ["ack", "alerts", "rules", "simulate", "status", "up"]
+    verbs = ["ack", "alerts", "restore", "rules", "simulate", "status", "up"]
     listed = [line.split()[0] for line in overview.partition("Commands:\n")[2].splitlines()]
     explained = {verb: holdfast(verb, "--help") for verb in verbs}
 

@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from holdfast_collector.context import Context
-from holdfast_collector.core.event import Acknowledged, NodeForgotten
+from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import Resolved, Tracked
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.shapes import (
     Acknowledge,
     AlertShape,
+    Announce,
+    Announced,
     Status,
     alert_shape,
     node_detail,
@@ -32,6 +34,8 @@ _PER_TURN = 200
 COMMIT_SECONDS_MAX = 10.0
 """How long a write waits for the store before it says that it is not committed yet."""
 REASON_LENGTH_MAX = 1000
+RESTORE_SECONDS_MAX = 7 * 86_400.0
+"""A restore that is announced for longer is forgotten by people before it ends, and excuses what it should not."""
 
 T = TypeVar("T")
 Parameters = Mapping[str, str]
@@ -150,9 +154,7 @@ async def acknowledge(context: Context, body: bytes) -> Any:
         wanted = msgspec.json.decode(body, type=Acknowledge)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f'send {{"key": …, "reason": …}}: {error}') from error
-    reason = wanted.reason.strip()
-    if not 0 < len(reason) <= REASON_LENGTH_MAX:
-        raise Problem(400, f"a reason has 1 to {REASON_LENGTH_MAX} characters: who took over, and why")
+    reason = _reason(wanted.reason, "who took over, and why")
     if wanted.key not in context.collector.alerts:
         raise Problem(404, f"no alert {wanted.key[:200]!r} is pending or firing")
     await _committed(context, Acknowledged(context.now(), wanted.key, reason))
@@ -171,7 +173,34 @@ async def forget(context: Context, name: str) -> Any:
     return {"forgotten": name}
 
 
-async def _committed(context: Context, event: Acknowledged | NodeForgotten) -> None:
+async def announce(context: Context, body: bytes) -> Any:
+    """Take note that a node is about to be restored; until when that excuses its losses. Raises Problem."""
+    try:
+        wanted = msgspec.json.decode(body, type=Announce)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f'send {{"node": …, "seconds": …, "reason": …}}: {error}') from error
+    reason = _reason(wanted.reason, "what is restored, and why")
+    if not 0 < wanted.seconds <= RESTORE_SECONDS_MAX:
+        raise Problem(400, f"a restore is announced for at most {RESTORE_SECONDS_MAX:.0f} seconds")
+    if wanted.node not in context.collector.nodes:
+        raise Problem(404, f"no node {wanted.node[:100]!r} is known")
+    now = context.now()
+    await _committed(context, RestoreAnnounced(now, wanted.node, now + wanted.seconds, reason))
+    node = context.collector.nodes.get(wanted.node)
+    window = node.window if node is not None else None
+    if window is None:
+        raise Problem(404, f"node {wanted.node[:100]!r} was taken out of service meanwhile")
+    return Announced(node=window.node, since=window.since, until=window.until, reason=window.reason)
+
+
+def _reason(text: str, what: str) -> str:
+    reason = text.strip()
+    if not 0 < len(reason) <= REASON_LENGTH_MAX:
+        raise Problem(400, f"a reason has 1 to {REASON_LENGTH_MAX} characters: {what}")
+    return reason
+
+
+async def _committed(context: Context, event: Acknowledged | NodeForgotten | RestoreAnnounced) -> None:
     try:
         # Shielded: the event is in the core's hands, and whoever tires of waiting does not take it back.
         await asyncio.wait_for(

@@ -68,6 +68,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/rules", questions.rules),
             Route("/api/v1/rejections", questions.rejections),
             Route("/api/v1/acks", questions.acknowledge, methods=["POST"]),
+            Route("/api/v1/restores", questions.announce, methods=["POST"]),
             Route("/api/v1/stream", _only_get(Stream(context))),
         ],
         exception_handlers={Problem: site.problem, HTTPException: site.not_here, ClientDisconnect: site.gone},
@@ -195,6 +196,9 @@ class _Api:
 
     async def acknowledge(self, request: Request) -> Response:
         return _json(await api.acknowledge(self._context, await _body(request)))
+
+    async def announce(self, request: Request) -> Response:
+        return _json(await api.announce(self._context, await _body(request)))
 
 
 async def _body(request: Request) -> bytes:

@@ -143,6 +143,23 @@ class Acknowledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str
 
 
+class Announce(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/restores`."""
+
+    node: str
+    seconds: float
+    reason: str
+
+
+class Announced(Struct, frozen=True, kw_only=True):
+    """An announced restore."""
+
+    node: str
+    since: float
+    until: float
+    reason: str
+
+
 def alert_shape(key: str, alert: Alert, inhibited_by: str) -> AlertShape:
     """A pending or firing alert."""
     return AlertShape(
