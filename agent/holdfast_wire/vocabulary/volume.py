@@ -53,5 +53,18 @@ FACTS: list[Fact] = [
             ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
         ],
     ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.COLLECTOR,
+        [
+            (
+                "verdict",
+                STR,
+                "",
+                "",
+                "What is said of the volume: durable, unknown, at_risk, not_durable or lost.",
+            ),
+        ],
+    ),
 ]
 EVENTS: tuple[EventType, ...] = ()

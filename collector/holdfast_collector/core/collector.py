@@ -15,11 +15,20 @@ Liveness comes from three witnesses: the will, the silence, and the sequence. Ti
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from holdfast_collector.core.effect import Commit, Effect, Forgot, Noted, Publish, Refreshed, Rejected
+from holdfast_collector.core.effect import (
+    Commit,
+    Effect,
+    Forgot,
+    Noted,
+    Publish,
+    Refreshed,
+    Rejected,
+    Transitioned,
+)
 from holdfast_collector.core.event import (
     Acknowledged,
     BrokerChanged,
@@ -55,8 +64,9 @@ from holdfast_collector.core.record import (
     State,
     Tracked,
 )
+from holdfast_collector.core.rulings import RELEVANT, Rulings
 from holdfast_collector.core.seen import SeenMessages
-from holdfast_rules import RuleSet, Series
+from holdfast_rules import RuleSet, Series, Transition
 from holdfast_wire import (
     Ack,
     Acknowledgement,
@@ -84,6 +94,8 @@ SWEEP_SECONDS = 30.0
 PENDING_SAVED_SECONDS = 10.0
 """How much observed time of a pending alert a crash may cost, at most."""
 
+_FIRING_TURNS = {Transition.FIRED, Transition.RESOLVED}
+
 SELF = ""
 """The collector's own place among the nodes: no node can have this name."""
 
@@ -100,6 +112,10 @@ class Collector:
         self.nodes: dict[str, Node] = {}
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
+        self.rulings = Rulings()
+        """The verdict on every resource. To be read by others."""
+        self._unruled: set[str] = set()
+        """Nodes whose verdicts may have changed with the event in hand."""
         self._blank = Commit()
         self._grace_seconds_max = 0.0
         self._seen = SeenMessages(state.seen)
@@ -188,12 +204,33 @@ class Collector:
                 self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
                 self._forget(event, commit, effects)
+        self._rule(event.at, commit, effects)
         if commit.empty:
             return effects
         self._blank = Commit()
         for notice in commit.notices:
             self.outbox[notice.id] = notice
         return [commit, *effects]
+
+    def _rule(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        """Renew the verdicts of nodes where a fact that counts changed, or an alert began or ended to fire."""
+        self._unruled.update(
+            effect.tracked.alert.node
+            for effect in effects
+            if isinstance(effect, Transitioned) and effect.transition in _FIRING_TURNS
+        )
+        while self._unruled:
+            node = self.nodes.get(self._unruled.pop())
+            if node is None:
+                continue
+            turned = self.rulings.renew(node, self._court.firing_on(node.name), at)
+            if not turned:
+                continue
+            effects.extend(turned)
+            node.verdicts = {key: ruled.ruling.verdict for key, ruled in self.rulings.of(node.name).items()}
+            changed = node.rebuild([(turn.kind, turn.resource) for turn in turned])
+            self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
+            effects.append(Refreshed(node.name))
 
     def _merge(self, outcome: tuple[Commit, list[Effect]], commit: Commit, effects: list[Effect]) -> None:
         commit.merge(outcome[0])
@@ -354,10 +391,16 @@ class Collector:
         """Facts changed: add them up, look at them, and judge."""
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
         changed = node.rebuild(folded.touched)
+        self._changed(node, changed)
         node.sample(changed.keys() | folded.observed, self._court.affected, at)
         self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
         self._arm(node)
         effects.append(Refreshed(node.name))
+
+    def _changed(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
+        """Have the verdicts renewed at the end of this event, if one of the facts they are made of changed."""
+        if any(not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()):
+            self._unruled.add(node.name)
 
     def _keep(self, node: Node, commit: Commit) -> None:
         node.record = structs.replace(node.record, position=node.position, last_report_at=node.last_report_at)
@@ -384,6 +427,7 @@ class Collector:
         for name, keys in self._overdue(at).items():
             node = self.nodes[name]
             changed = node.rebuild(keys)
+            self._changed(node, changed)
             self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
             effects.append(Refreshed(name))
         warm = at >= self.warm_at
@@ -491,5 +535,6 @@ class Collector:
         self._kept.discard(event.node)
         self._armed.pop(event.node, None)
         self._seen.forget_node(event.node)
+        self.rulings.forget(event.node)
         commit.nodes[event.node] = None
         effects.append(Forgot(event.node))

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from holdfast_collector.core.effect import Turned
 from holdfast_collector.core.node import Node, ResourceKey
-from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, Verdict, rule
+from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, rule
 from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
@@ -31,20 +32,6 @@ class Ruled(Struct, frozen=True, kw_only=True):
     ruling: Ruling
     since: float
     """When the verdict became what it is, by the collector's clock; at the latest when this collector started."""
-
-
-class Turned(Struct, frozen=True, kw_only=True):
-    """A verdict that changed."""
-
-    node: str
-    kind: str
-    resource: str
-    at: float
-    before: Verdict | None
-    """None: there was none."""
-    after: Verdict | None
-    """None: the resource is gone, or there is nothing to judge any more."""
-    reason: str = ""
 
 
 class Rulings:
