@@ -57,6 +57,7 @@ _DECLARED: list[Fact] = [*(fact for kind in _KINDS for fact in kind.FACTS), *_ev
 
 _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("node", "session"): ("connected", "lost", "stopped"),
+    ("device", "medium"): device.MEDIA,
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

@@ -53,5 +53,43 @@ FACTS: list[Fact] = [
             ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
         ],
     ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.AGENT,
+        [
+            (
+                "durability_class",
+                INT,
+                "",
+                "m",
+                "What its medium survives, D0 to D4: 0 volatile, 1 goes with the host; absent where nobody knows.",
+            ),
+            (
+                "durability_class_known",
+                BOOL,
+                "",
+                "m",
+                "Its medium shows its class, or the operator declared it.",
+            ),
+            ("durability_class_reason", STR, "", "", "Where it ends and why that is its class, or is none."),
+            (
+                "durability_class_declared",
+                BOOL,
+                "",
+                "m",
+                "The class comes from the operator, not from the medium.",
+            ),
+            (
+                "durability_class_found",
+                INT,
+                "",
+                "",
+                "The class its medium shows where the operator declared one; absent where it shows none.",
+            ),
+            ("leaf_devices", STR, "", "l", "The disks it ends on, with commas."),
+            ("media", STR, "", "l", "What they are, as the fact medium of a device has it, with commas."),
+            ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
+        ],
+    ),
 ]
 EVENTS: tuple[EventType, ...] = ()
