@@ -73,7 +73,6 @@ def _device(sysfs: Path, rootfs: Path, name: str) -> DeviceRaw:
         read_only=_line(entry / "ro") == "1",
         hidden=_line(entry / "hidden") == "1",
         rotational=None if partition else _flag(queue / "rotational"),
-        write_cache="" if partition else _line(queue / "write_cache"),
         io_timeout_ms=None if partition else _number(queue / "io_timeout"),
         vendor="" if partition else _line(device / "vendor"),
         model="" if partition else _line(device / "model"),

@@ -49,10 +49,9 @@ class Devices(Poll[MediaRaw], Watch):
     emits = tuple(
         ("device", fact)
         for fact in (
-            "type", "mapper_name", "medium", "model", "serial", "transport", "size_bytes", "rotational", "read_only",
+            "type", "medium", "model", "serial", "transport", "size_bytes", "rotational", "read_only",
             "parents", "leaf_devices", "durability_class", "durability_class_reason", "durability_class_declared",
-            "write_cache", "queue_io_timeout_seconds", "cache_mode", "cache_durability_class",
-            "origin_durability_class",
+            "queue_io_timeout_seconds",
         )
     ) + tuple(
         ("volume", fact)

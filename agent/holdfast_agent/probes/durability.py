@@ -29,15 +29,6 @@ class Medium(Struct, frozen=True):
     """Completes "both …"."""
 
 
-class Cache(Struct, frozen=True, kw_only=True):
-    """A cache before something slower."""
-
-    mode: str
-    """`writeback`, `writethrough`, …; empty when it cannot be seen."""
-    level: int | None
-    origin_level: int | None
-
-
 class Standing(Struct, frozen=True, kw_only=True):
     """The class of a device or filesystem, and why."""
 
@@ -51,7 +42,6 @@ class Standing(Struct, frozen=True, kw_only=True):
     """What the chain and the leaves do not show."""
     declared: bool = False
     """The class, or one it comes from, is the operator's word."""
-    cache: Cache | None = None
 
     @property
     def reason(self) -> str:
@@ -133,13 +123,10 @@ def parity(name: str, layer: str, members: Sequence[Standing], *, losses: int, n
 
 def cached(name: str, layer: str, cache: Standing, origin: Standing, mode: str) -> Standing:
     """A cache before `origin`. Unless it is known to write through, what was written may lie in the cache alone."""
-    found = Cache(mode=mode, level=cache.level, origin_level=origin.level)
     if mode in _THROUGH:
-        over = weakest(name, layer, [origin], f"its cache {', '.join(cache.leaves)} writes through")
-    else:
-        told = "writes back" if mode else "may write back: its mode cannot be seen"
-        over = weakest(name, layer, [origin, cache], f"its cache {', '.join(cache.leaves)} {told}")
-    return structs.replace(over, cache=found)
+        return weakest(name, layer, [origin], f"its cache {', '.join(cache.leaves)} writes through")
+    told = "writes back" if mode else "may write back: its mode cannot be seen"
+    return weakest(name, layer, [origin, cache], f"its cache {', '.join(cache.leaves)} {told}")
 
 
 _THROUGH = frozenset({"writethrough", "writearound", "passthrough", "none"})
@@ -158,7 +145,6 @@ def _over(name: str, layer: str, members: Sequence[Standing], level: int | None,
         leaves=leaves,
         note="; ".join(text for text in notes if text),
         declared=any(member.declared for member in members),
-        cache=next((member.cache for member in members if member.cache), None),
     )
 
 

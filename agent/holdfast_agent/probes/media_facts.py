@@ -93,15 +93,11 @@ def device_facts(name: str, device: DeviceRaw, media: Media, raw: MediaRaw) -> d
     if list(standing.leaves) == [name]:
         facts["medium"] = standing.leaves[name].word
         facts |= _identity_facts(device)
-    if device.mapper_name:
-        facts["mapper_name"] = device.mapper_name
     if device.rotational is not None:
         facts["rotational"] = device.rotational
-    if device.write_cache:
-        facts["write_cache"] = device.write_cache
     if device.io_timeout_ms is not None:
         facts["queue_io_timeout_seconds"] = device.io_timeout_ms / 1000
-    return facts | _cache_facts(standing)
+    return facts
 
 
 def device_matters(name: str, device: DeviceRaw) -> bool:
@@ -143,18 +139,6 @@ def _class_facts(standing: Standing, raw: MediaRaw) -> dict[str, Value]:
 def _identity_facts(device: DeviceRaw) -> dict[str, Value]:
     stated = {"model": device.model, "serial": device.serial, "transport": transport_of(device)}
     return {name: value for name, value in stated.items() if value}
-
-
-def _cache_facts(standing: Standing) -> dict[str, Value]:
-    cache = standing.cache
-    if cache is None:
-        return {}
-    facts: dict[str, Value] = {"cache_mode": cache.mode} if cache.mode else {}
-    if cache.level is not None:
-        facts["cache_durability_class"] = cache.level
-    if cache.origin_level is not None:
-        facts["origin_durability_class"] = cache.origin_level
-    return facts
 
 
 def _filesystem_uuid(mount: Mount, raw: MediaRaw, media: FilesystemMedia) -> str:

@@ -29,7 +29,6 @@ class DeviceRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hidden: bool = False
     """One path of an NVMe disk with several, which is no device of its own."""
     rotational: bool | None = None
-    write_cache: str = ""
     io_timeout_ms: int | None = None
     vendor: str = ""
     model: str = ""

@@ -15,7 +15,6 @@ FACTS: list[Fact] = [
         Origin.AGENT,
         [
             ("type", STR, "", "l", "disk, part, lvm, crypt, raid1, mpath, loop, …, as lsblk names it."),
-            ("mapper_name", STR, "", "l", "Device mapper's name of it, e.g. vg-data for dm-3."),
             ("medium", STR, "", "l", "What a disk is; absent for a device that rests on others."),
             ("model", STR, "", "l", "A disk's model."),
             ("serial", STR, "", "l", "A disk's serial number; of an EBS volume its id."),
@@ -35,22 +34,12 @@ FACTS: list[Fact] = [
             ("durability_class_reason", STR, "", "", "Why that is its class, or why it has none."),
             ("durability_class_declared", BOOL, "", "", "The class comes from the operator."),
             (
-                "write_cache",
-                STR,
-                "",
-                "",
-                "What the kernel takes its write cache for: write back, write through.",
-            ),
-            (
                 "queue_io_timeout_seconds",
                 FLOAT,
                 "seconds",
                 "m",
                 "After this long the kernel gives a request up.",
             ),
-            ("cache_mode", STR, "", "", "How a cache in front of it writes: writeback, writethrough, …"),
-            ("cache_durability_class", INT, "", "", "The class of the device that is its cache."),
-            ("origin_durability_class", INT, "", "", "The class of what the cache is in front of."),
         ],
     ),
 ]

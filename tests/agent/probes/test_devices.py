@@ -335,16 +335,6 @@ def test_a_device_says_what_it_is_and_on_what_it_rests() -> None:
     assert "queue_io_timeout_seconds" not in partition
 
 
-def test_a_cache_says_what_it_risks() -> None:
-    facts = known(observed("ec2-nitro"), "device")["bcache0"]
-
-    assert (facts["cache_mode"], facts["cache_durability_class"], facts["origin_durability_class"]) == (
-        "writeback",
-        1,
-        2,
-    )
-
-
 def test_what_holds_no_state_is_no_device() -> None:
     """Empty drives, unused loop devices, images of snaps, the kernel's RAM disks."""
     found = known(observed("bare-metal-raid"), "device")
