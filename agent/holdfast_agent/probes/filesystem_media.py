@@ -62,18 +62,10 @@ class FilesystemMedia:
         name = path.removeprefix("/dev/")
         if path.startswith("/dev/") and (name in self.tree.devices or path in self._raw.paths):
             return self.tree.standing(self._raw.paths.get(path, name))
-        mount = self._holding(path.removesuffix(" (deleted)"))
+        mount = holding(path.removesuffix(" (deleted)"), self._mounts)
         if mount is None:
             return durability.nowhere(path, "no mounted filesystem holds it")
         return durability.weakest(path, "", [self.of_mount(mount)])
-
-    def _holding(self, path: str) -> Mount | None:
-        holding = [
-            mount
-            for place, mount in self._mounts.items()
-            if path == place or path.startswith(place.rstrip("/") + "/")
-        ]
-        return max(holding, key=lambda mount: len(mount.mountpoint), default=None)
 
     def _of_filesystem(self, mount: Mount) -> Standing:
         fstype, source = mount.fstype, mount.source
@@ -175,3 +167,11 @@ class FilesystemMedia:
 def syncs_ignored(mount: Mount) -> bool:
     """An overlay mounted `volatile` makes every sync a no-op; newer kernels print that as `fsync=volatile`."""
     return mount.fstype == "overlay" and bool({"volatile", "fsync=volatile"} & set(mount.super_options))
+
+
+def holding(path: str, mounts: Mapping[str, Mount]) -> Mount | None:
+    """The mount a path lies on, by the mountpoints alone."""
+    found = [
+        mount for place, mount in mounts.items() if path == place or path.startswith(place.rstrip("/") + "/")
+    ]
+    return max(found, key=lambda mount: len(mount.mountpoint), default=None)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from holdfast_agent.probes.durability import CLASSES, Standing
+from holdfast_agent.probes.durability import CLASSES, PERSISTENT, Standing
 from holdfast_agent.probes.filesystem_media import FilesystemMedia
 from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw
 from holdfast_agent.probes.medium import transport_of
@@ -74,9 +74,11 @@ def volume_media_facts(volume: Volume, media: Media, raw: MediaRaw) -> dict[str,
         found = media.found.of_mount(mount)
         if found.level is not None:
             facts["durability_class_found"] = found.level
+    if standing.level is not None:
+        facts["partly_host_local"] = _partly_host_local(standing)
     if uuid := _filesystem_uuid(mount, raw, media.taken):
         facts["filesystem_uuid"] = uuid
-    return facts
+    return facts | _backing_facts(mount, media)
 
 
 def device_facts(name: str, device: DeviceRaw, media: Media, raw: MediaRaw) -> dict[str, Value]:
@@ -134,6 +136,32 @@ def _class_facts(standing: Standing, raw: MediaRaw) -> dict[str, Value]:
     if standing.level is not None:
         facts["durability_class"] = standing.level
     return facts
+
+
+def _partly_host_local(standing: Standing) -> bool:
+    """Whether a disk that goes with the host, or memory, decides although another outlives it, or may."""
+    levels = [medium.level for medium in standing.leaves.values()]
+    lowest = min((level for level in levels if level is not None), default=PERSISTENT)
+    others = any(level is None or level >= PERSISTENT for level in levels)
+    return standing.level == lowest and lowest < PERSISTENT and others
+
+
+def _backing_facts(mount: Mount, media: Media) -> dict[str, Value]:
+    """Of loop devices below: how much is not there yet, and the room for it. The one with the least room counts."""
+    tree = media.taken.tree
+    rooms = [
+        room
+        for name in tree.below(media.taken.device_of(mount))
+        if (room := tree.devices[name].loop_room) is not None and room.filesystem_bytes
+    ]
+    if not rooms:
+        return {}
+    room = min(rooms, key=lambda room: room.free_bytes / room.filesystem_bytes)
+    return {
+        "backing_unallocated_bytes": max(room.file_bytes - room.allocated_bytes, 0),
+        "backing_free_bytes": room.free_bytes,
+        "backing_free_ratio": room.free_bytes / room.filesystem_bytes,
+    }
 
 
 def _identity_facts(device: DeviceRaw) -> dict[str, Value]:

@@ -261,6 +261,39 @@ def test_a_virtual_disk_of_an_unknown_host_has_no_class_and_neither_has_what_lie
     }
 
 
+def test_a_part_that_goes_with_the_host_takes_the_rest_along() -> None:
+    """The same class for a whole stripe of local disks is how somebody meant it."""
+    mixed = {
+        machine: {
+            name
+            for name, facts in known(observed(machine), "volume").items()
+            if facts.get("partly_host_local")
+        }
+        for machine in (
+            "azure-gen2-lvm-thin",
+            "azure-nvme",
+            "ec2-nitro",
+            "bare-metal-zfs-btrfs",
+            "kvm-overlays",
+        )
+    }
+
+    assert mixed == {
+        "azure-gen2-lvm-thin": {"/srv"},
+        "azure-nvme": set(),
+        "ec2-nitro": {"/fast"},
+        "bare-metal-zfs-btrfs": {"/logged"},
+        "kvm-overlays": {"/data"},
+    }
+
+
+def test_a_sparse_file_below_says_what_room_it_still_needs_and_has() -> None:
+    facts = known(observed("bare-metal-raid"), "volume")["/home"]
+
+    assert (facts["backing_unallocated_bytes"], facts["backing_free_bytes"]) == (2 << 30, 1 << 30)
+    assert facts["backing_free_ratio"] == 1 / 400
+
+
 # What operators declare
 
 
@@ -397,6 +430,8 @@ def test_a_loop_device_is_worth_the_filesystem_its_file_lies_on(tmp_path: Path) 
         facts = found[str(inner.mountpoint)]
 
     assert (facts["durability_class"], facts["durability_class_declared"]) == (2, True)
+    assert 0 < int(facts["backing_unallocated_bytes"]) < 64 << 20
+    assert 0 < float(facts["backing_free_ratio"]) < 1
     assert str(facts["durability_class_reason"]).startswith(
         f"{inner.name} (loop) on {inner.image} on {outer.name} (loop)"
     )
