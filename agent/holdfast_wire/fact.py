@@ -61,6 +61,7 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         (kind, "verdict"): ("durable", "unknown", "at_risk", "not_durable", "lost")
         for kind in ("node", "volume", "service")
     },
+    ("device", "medium"): device.MEDIA,
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

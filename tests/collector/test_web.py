@@ -211,6 +211,29 @@ async def test_volume_that_takes_no_writes_says_why() -> None:
     assert "/srv takes no writes" in (await page(visited)).text
 
 
+async def test_volume_shows_its_class_whose_word_that_is_and_why() -> None:
+    """The class comes from another probe than the volume's room, and a hostile machine words its reason."""
+    media: dict[str, Value] = {
+        "durability_class": 2,
+        "durability_class_declared": True,
+        "durability_class_reason": f"sda1: a virtual disk {HOSTILE}",
+    }
+    unknown: dict[str, Value] = {
+        "durability_class_reason": "nfs4 filer:/x; its class is that of the storage there"
+    }
+    visited, _ = known(
+        probe("volumes", ("volume", "/srv", VOLUME), ("volume", "/x", VOLUME | {"mountpoint": "/x"})),
+        probe("devices", ("volume", "/srv", media), ("volume", "/x", unknown)),
+    )
+
+    shown = await page(visited, "/nodes/n1")
+
+    assert "D2, outlives the host (declared) sda1: a virtual disk <script>" in shown.text
+    assert "unknown nfs4 filer:/x; its class is that of the storage there" in shown.text
+    assert "script" not in [tag for tag, _ in shown.elements]
+    assert "1 × D2, 1 unknown" in (await page(visited)).text
+
+
 async def test_past_is_marked_as_the_past() -> None:
     visited, _ = known(probe("volumes", ("volume", "8:1", VOLUME)))
     visited.tick(WARM + 100)

@@ -14,6 +14,7 @@ from holdfast_collector.core.record import EventCount, Tracked
 from holdfast_collector.web import alert_view
 from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
+from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_collector.web.words import NEVER, Moment, counted, moment, percent, plain, size, span
 from holdfast_rules import AlertState
@@ -72,6 +73,7 @@ class VolumeView(Struct, frozen=True, kw_only=True):
     used_percent: int | None
     """0 to 100; None when nobody knows."""
     inodes: str
+    durability: DurabilityView
     writes: str
     tone: str
     alerts: list[str]
@@ -282,6 +284,7 @@ def _volume(name: str, facts: Facts, alerts: list[str], as_of: Moment) -> Volume
         free=words,
         used_percent=None if ratio is None else max(0, min(100, round((1 - ratio) * 100))),
         inodes=f"{percent(inodes)} of inodes" if inodes is not None and inodes < 0.2 else "",
+        durability=durability(facts),
         writes=writes,
         tone="unknown" if as_of is not NEVER and tone != "bad" else tone,
         alerts=alerts,
