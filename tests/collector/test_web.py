@@ -367,3 +367,20 @@ async def test_metrics_are_gzipped_for_whom_takes_it_and_tell_of_each_receiver()
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert other.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert 'holdfast_collector_outbox_notices{receiver="pager"} 0.0\n' in plain.text
+
+
+async def test_verdicts_come_with_what_to_mend_first() -> None:
+    """The worst first; a class that nobody declared is shown as unknown and not as fine."""
+    fine = {
+        **VOLUME,
+        "mountpoint": "/var",
+        "durability_class": 2,
+        "durability_class_reason": "a managed disk",
+    }
+    visited, _ = known(probe("volumes", ("volume", "/var", fine), ("volume", "/srv", VOLUME)))
+
+    shown = (await page(visited, "/nodes/n1")).text
+
+    verdicts = shown[shown.index("Would it survive?") : shown.index("Volumes Mounted at")]
+    assert "/srv volume unknown its durability class is not known" in verdicts
+    assert verdicts.index("/srv volume unknown") < verdicts.index("/var volume durable – D2 never tested")

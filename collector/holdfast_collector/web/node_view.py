@@ -16,6 +16,7 @@ from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
 from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
+from holdfast_collector.web.verdict_view import VerdictView, verdict_views
 from holdfast_collector.web.words import NEVER, Moment, counted, moment, percent, plain, size, span
 from holdfast_rules import AlertState
 from holdfast_wire import SectionStatus
@@ -25,6 +26,7 @@ ALERTS_SHOWN = 100
 EVENTS_SHOWN = 50
 RESOLVED_SHOWN = 50
 SERVICES_SHOWN = 500
+VERDICTS_SHOWN = 500
 VOLUMES_SHOWN = 500
 
 Facts = Mapping[str, Value]
@@ -107,6 +109,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     firing: list[AlertView]
     pending: list[AlertView]
     resolved: list[AlertView]
+    verdicts: list[VerdictView]
     volumes: list[VolumeView]
     volumes_why: str
     """Why there are none."""
@@ -154,6 +157,7 @@ def node_view(context: Context, node: Node) -> NodeView:
         firing=alert_view.active(_in(rows, AlertState.FIRING), now),
         pending=alert_view.active(_in(rows, AlertState.PENDING), now),
         resolved=alert_view.resolved(ended[:RESOLVED_SHOWN], now),
+        verdicts=verdict_views(context.collector.rulings.of(node.name), now)[:VERDICTS_SHOWN],
         volumes=volumes[:VOLUMES_SHOWN],
         volumes_why="" if volumes else _why_none(node, "volume"),
         services=troubled[:SERVICES_SHOWN],
