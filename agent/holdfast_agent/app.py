@@ -38,7 +38,7 @@ from holdfast_agent.registry import ProbeKind
 from holdfast_agent.runner import ProbeRun, Runner, probe_run
 from holdfast_agent.service_notify import ServiceNotify
 from holdfast_agent.spool import Spool
-from holdfast_wire import Ack, Capability, Refusal, Section, decode_down
+from holdfast_wire import Ack, Capability, Refusal, Resend, Section, decode_down
 
 GOODBYE_SECONDS = 3.0
 SPOOL_CLOSE_SECONDS = 1.0
@@ -323,7 +323,7 @@ class Agent:
             return
         if isinstance(message, Ack):
             self._spool.acknowledge(self._session.acked(stamp(), message))
-        else:
+        elif isinstance(message, Resend):
             self._session.resend(stamp(), message)
         self._wake.set()
 

@@ -6,6 +6,7 @@ message is worse than none, and the report that follows heals the loss.
 """
 
 import hashlib
+import re
 from enum import StrEnum
 from functools import lru_cache
 
@@ -13,7 +14,18 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_wire import fact
-from holdfast_wire.message import Birth, Death, DownMessage, Event, Report, Resource, Section, UpMessage
+from holdfast_wire.message import (
+    Birth,
+    ChainReport,
+    Death,
+    DownMessage,
+    Event,
+    Report,
+    Resource,
+    Section,
+    UpMessage,
+    Witness,
+)
 
 MESSAGE_BYTES_MAX = 256 * 1024
 """Every broker in use takes this much by default; AWS IoT's 128 KiB is the exception, and agents stay far below."""
@@ -26,6 +38,10 @@ NAME_LENGTH_MAX = 512
 TEXT_LENGTH_MAX = 4096
 COUNTER_MAX = 2**53
 """The largest whole number every JSON reader keeps exactly."""
+RECORDS_MAX = 4096
+"""Listed in one chain report; a ring has 2,048."""
+_CHAIN_ID = re.compile(r"[0-9a-f]{32}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class RefusalReason(StrEnum):
@@ -68,8 +84,8 @@ _preamble_decoder = msgspec.json.Decoder(_Preamble)
 # A union's decoder is typed as Any by msgspec's stubs; the annotation says what it gives.
 _up_decoder: msgspec.json.Decoder[UpMessage] = msgspec.json.Decoder(UpMessage)
 _down_decoder: msgspec.json.Decoder[DownMessage] = msgspec.json.Decoder(DownMessage)
-_UP_KINDS = frozenset({"birth", "report", "event", "death"})
-_DOWN_KINDS = frozenset({"ack", "resend"})
+_UP_KINDS = frozenset({"birth", "report", "event", "witness", "chain_report", "death"})
+_DOWN_KINDS = frozenset({"ack", "resend", "expect"})
 
 
 def encode(message: UpMessage | DownMessage) -> bytes:
@@ -154,6 +170,10 @@ def _check(message: UpMessage, size: int) -> Refusal | None:
             return None
         case Event():
             return _check_event(message)
+        case Witness():
+            return _check_witness(message)
+        case ChainReport():
+            return _check_chain_report(message)
         case Birth():
             if not 0 < message.interval_seconds <= 86_400:
                 return Refusal(RefusalReason.OUT_OF_BOUNDS, f"interval_seconds {message.interval_seconds}")
@@ -173,6 +193,36 @@ def _check_event(event: Event) -> Refusal | None:
             f"event {event.type} happens to a {declared.resource.value}, not to a {event.resource_kind[:64]}"
         )
         return Refusal(RefusalReason.BAD_FACT, detail)
+    return None
+
+
+def _check_witness(witness: Witness) -> Refusal | None:
+    numbers = (witness.head.seq, witness.previous.seq, witness.metadata_seq)
+    if not (0 < len(witness.volume) <= NAME_LENGTH_MAX and all(0 <= n < COUNTER_MAX for n in numbers)):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"witness of {witness.volume[:64]!r}, numbers {numbers}")
+    if not witness.previous.seq < witness.head.seq:
+        return Refusal(
+            RefusalReason.OUT_OF_BOUNDS, f"record {witness.head.seq} follows {witness.previous.seq}"
+        )
+    if not (_CHAIN_ID.fullmatch(witness.chain_id) and _HASH.fullmatch(witness.head.hash)):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, "a chain_id has 32 hexadecimal digits, a hash 64")
+    return None
+
+
+def _check_chain_report(report: ChainReport) -> Refusal | None:
+    if not 0 < len(report.identity.volume) <= NAME_LENGTH_MAX:
+        return Refusal(
+            RefusalReason.OUT_OF_BOUNDS, f"volume name of {len(report.identity.volume)} characters"
+        )
+    if report.chain_id and not _CHAIN_ID.fullmatch(report.chain_id):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, "a chain_id has 32 hexadecimal digits")
+    head = report.head
+    if head is not None and not (0 < head.seq < COUNTER_MAX and _HASH.fullmatch(head.hash)):
+        return Refusal(RefusalReason.OUT_OF_BOUNDS, f"head {head.seq} with a hash of {len(head.hash)} digits")
+    if len(report.hashes) > RECORDS_MAX or len(report.broken) > RECORDS_MAX:
+        return Refusal(
+            RefusalReason.OUT_OF_BOUNDS, f"{len(report.hashes)} hashes, {len(report.broken)} broken"
+        )
     return None
 
 

@@ -62,6 +62,17 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         for kind in ("node", "volume", "service")
     },
     ("device", "medium"): device.MEDIA,
+    ("volume", "witness_loss"): (
+        "",
+        "lost_tail",
+        "rolled_back",
+        "restored",
+        "memory_rollback",
+        "torn",
+        "reformatted",
+        "metadata",
+    ),
+    ("volume", "witness_missing_reason"): ("", "reformatted", "deleted", "mount_missing", "wrong_disk"),
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

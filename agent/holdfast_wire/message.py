@@ -7,9 +7,11 @@ Up (agent to collector), all on one topic per node so that order per node holds 
 | `birth`  | durable     | an agent started: who it is, what it may see, how the last run ended            |
 | `report` | latest wins | the sections that changed, each complete, and the digests of all of them        |
 | `event`  | durable     | one thing that happened, with an id                                             |
+| `witness` | durable    | one record is on a volume's medium: the volume's own word, to be held against it |
+| `chain_report` | durable | what of a volume's records was read back from its medium                       |
 | `death`  | –           | the MQTT will (`lost`), or a clean stop (`stopped`) sent before DISCONNECT       |
 
-Down (collector to agent): `ack` and `resend`. There are no remote commands.
+Down (collector to agent): `ack`, `resend` and `expect`. There are no remote commands.
 
 A durable message is spooled by the agent until the collector has acknowledged it by position *and* digest, after
 its effect is committed. The broker's PUBACK is never taken for delivery. A durable message sent again is the same
@@ -147,6 +149,15 @@ class Header(Struct, frozen=True, kw_only=True):
         return Position(self.epoch, self.seq)
 
 
+class Machine(Struct, frozen=True, kw_only=True):
+    """What a machine is known by beyond its agent. Empty where it does not say."""
+
+    machine_id: str = ""
+    """Of the operating system's installation; clones and restored copies share it (machine-id(5))."""
+    instance_id: str = ""
+    """Of the virtual machine, as the hypervisor or the cloud gave it; a machine made from a copy has another."""
+
+
 class Birth(Header, frozen=True, kw_only=True, tag="birth", tag_field="kind"):
     """An agent started."""
 
@@ -164,6 +175,10 @@ class Birth(Header, frozen=True, kw_only=True, tag="birth", tag_field="kind"):
     spool: SpoolState
     acknowledged: Position | None = None
     """The newest position the agent holds the collector's acknowledgement of: witness against a restored collector."""
+    machine: Machine = Machine()
+    previous_boot: Literal["clean", "dirty", "unknown"] = "unknown"
+    """How the machine's previous run ended, by what it left behind."""
+    previous_boot_evidence: str = ""
 
 
 class Report(Header, frozen=True, kw_only=True, tag="report", tag_field="kind"):
@@ -195,6 +210,114 @@ class Event(Header, frozen=True, kw_only=True, tag="event", tag_field="kind"):
     fields: dict[str, Value] = field(default_factory=dict)
 
 
+class ChainHead(Struct, frozen=True, array_like=True):
+    """One record of a chain by its place and its content."""
+
+    seq: int
+    """Counts the records of a chain from 1; numbers of records that failed are never used again."""
+    hash: str
+    """SHA-256 of the record in hexadecimal, or its first 16 digits where many are listed."""
+
+
+class Witness(Header, frozen=True, kw_only=True, tag="witness", tag_field="kind"):
+    """A volume said that a record is on its medium: fdatasync returned without error. Sent only then."""
+
+    volume: str
+    """The volume's resource name: its mountpoint."""
+    chain_id: str
+    """32 hexadecimal digits, random, once per chain."""
+    head: ChainHead
+    previous: ChainHead
+    """The newest confirmed record before it; seq 0 and an empty hash for the first of a chain."""
+    written_at: float
+    """Wall clock of the record, Unix seconds UTC."""
+    fsync_seconds: float
+    clean_stop: bool = False
+    """The last record of an orderly stop of the agent."""
+    metadata_seq: int = 0
+    """The newest count that was written to a new file, renamed over the old one and fsynced with its folder."""
+
+
+class ReadCause(StrEnum):
+    """Why a chain was read back."""
+
+    BOOT = "boot"
+    AGENT_START = "agent_start"
+    MOUNT = "mount"
+    """The volume was mounted, mounted anew, or is missed."""
+    FORK = "fork"
+    """The hypervisor told of a copy of this machine's memory."""
+    RESUME = "resume"
+    DAILY = "daily"
+    AGAIN = "again"
+    """The second, independent read that a loss needs."""
+
+
+class VolumeIdentity(Struct, frozen=True, kw_only=True):
+    """What a volume is known by. Empty where the machine does not say."""
+
+    volume: str
+    """Its resource name: its mountpoint."""
+    fstype: str = ""
+    filesystem_id: str = ""
+    """UUID: a new one after mkfs; copies of a disk share it."""
+    device: str = ""
+    """The kernel's name, e.g. `sda1`."""
+    device_id: str = ""
+    """The device's own: serial or WWID, with the partition's number."""
+    mount_id: int = 0
+    mount_root: str = "/"
+
+
+class ChainReport(Header, frozen=True, kw_only=True, tag="chain_report", tag_field="kind"):
+    """What was read back of a chain, from the medium. The collector compares before it takes a newer record."""
+
+    identity: VolumeIdentity
+    machine: Machine = Machine()
+    cause: ReadCause
+    mounted: bool = True
+    """False: the volume had a chain, and its mountpoint is now a folder of the volume above it."""
+    read_mode: Literal["direct", "buffered"] = "direct"
+    """`buffered`: past the cache by advice only, which proves less."""
+    read_error: str = ""
+    """Why nothing could be read; then the rest is empty and says nothing."""
+    chain_id: str = ""
+    """Empty: there is no chain file here."""
+    owner: str = ""
+    """The install_id that the chain was begun by."""
+    began_on: str = ""
+    """The volume it was begun on, by its mountpoint then."""
+    head: ChainHead | None = None
+    """The newest record that is whole; None: the chain has none yet."""
+    hashes: list[ChainHead] = field(default_factory=list)
+    """Whole records, oldest first, by 16 digits: the newest `RECENT_RECORDS` and every one whose seq
+    `SPARSE_RECORDS` divides."""
+    oldest_seq: int = 0
+    """The oldest record the ring still has room for; what is older has been overwritten."""
+    broken: list[int] = field(default_factory=list)
+    """Records that should be there and are not whole, oldest first; those whose write failed are not among them."""
+    torn_seq: int = 0
+    """The record right after the head, if its slot was touched and is not whole; 0: none."""
+    acknowledged_seq: int = 0
+    """The newest record that a collector is recorded to have acknowledged: witness against the collector."""
+    clean_stop: bool = False
+    """The newest record is that of an orderly stop."""
+    written_by_boot: str = ""
+    """boot_id in the newest record."""
+    written_at: float = 0.0
+    """Wall clock in the newest record, Unix seconds UTC."""
+    metadata_seq: int = 0
+    """What the renamed file holds; 0: it is not there."""
+    cache_differs: bool = False
+    """Read through the cache the chain is whole, on the medium it is not: the cache hides a write that failed."""
+    previous_boot: Literal["clean", "dirty", "unknown"] = "unknown"
+
+
+RECENT_RECORDS = 64
+SPARSE_RECORDS = 64
+"""Both sides keep the same ones, so two lines of one chain always have records in common to compare."""
+
+
 class Death(Header, frozen=True, kw_only=True, tag="death", tag_field="kind"):
     """A session's end. As a will it is composed when the session begins and carries that moment's `seq` and times."""
 
@@ -202,7 +325,8 @@ class Death(Header, frozen=True, kw_only=True, tag="death", tag_field="kind"):
     connection: int
 
 
-UpMessage = Birth | Report | Event | Death
+UpMessage = Birth | Report | Event | Witness | ChainReport | Death
+DurableMessage = Birth | Event | Witness | ChainReport
 
 
 class Acknowledgement(Struct, frozen=True, array_like=True):
@@ -230,4 +354,23 @@ class Resend(Struct, frozen=True, kw_only=True, tag="resend", tag_field="kind"):
     probes: list[str]
 
 
-DownMessage = Ack | Resend
+class Expected(Struct, frozen=True, kw_only=True):
+    """What the collector holds of one chain."""
+
+    volume: str
+    chain_id: str
+    head: ChainHead | None
+    """The newest record it was told of and has committed; None: it knows none."""
+    frozen: bool = False
+    """The chain is evidence now, of two machines that write it or of another machine's: begin a new one."""
+
+
+class Expect(Struct, frozen=True, kw_only=True, tag="expect", tag_field="kind"):
+    """The answer to chain reports, after they were compared. An agent whose chain falls short reads it again."""
+
+    v: Literal[1] = 1
+    install_id: str
+    chains: list[Expected]
+
+
+DownMessage = Ack | Resend | Expect

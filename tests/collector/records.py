@@ -4,9 +4,27 @@ from typing import Any
 
 from msgspec import structs
 
-from holdfast_collector.core.record import EventCount, EventRow, NodeRecord, Notice, Resolved, Seen, Tracked
+from holdfast_collector.core.chain import (
+    Breach,
+    BreachKind,
+    ChainRecord,
+    Read,
+    Survived,
+    Suspicion,
+    Writer,
+)
+from holdfast_collector.core.record import (
+    EventCount,
+    EventRow,
+    NodeRecord,
+    Notice,
+    Resolved,
+    RestoreWindow,
+    Seen,
+    Tracked,
+)
 from holdfast_rules import Alert, AlertState, Finding
-from holdfast_wire import Position
+from holdfast_wire import ChainHead, Position
 
 AT = 1_700_000_000.0
 
@@ -113,3 +131,47 @@ def event_count(total: int, node: str = "db-1") -> EventCount:
 
 
 COUNT_PLACE = ("db-1", "device", "sda", "kernel_io_error")
+
+
+def chain_record(volume: str = "/srv", node: str = "db-1", **fields: Any) -> ChainRecord:
+    """A chain with something in every place."""
+    head = ChainHead(7, "ab" * 32)
+    defaults: dict[str, Any] = {
+        "node": node,
+        "chain_id": "c1" * 16,
+        "volume": volume,
+        "owner": f"install-{node}",
+        "began_at": AT,
+        "head": head,
+        "marks": (ChainHead(6, "cd" * 8), ChainHead(7, "ab" * 8)),
+        "writer": Writer(install_id=f"install-{node}", boot_id="boot-1", instance_id="i-1"),
+        "suspicion": Suspicion(
+            kind=BreachKind.LOST_TAIL,
+            at=AT,
+            position=Position(1, 7),
+            target=head,
+            target_written_at=AT,
+            survived_seq=5,
+            survived_written_at=AT - 120,
+            writer=(f"install-{node}", "boot-0"),
+            evidence="read direct at boot",
+        ),
+        "breaches": (Breach(kind=BreachKind.TORN, at=AT, records=2, seconds=60.5, evidence="torn"),),
+        "survived": {"guest_crash": Survived(AT, 3)},
+        "reads": (
+            Read(
+                position=Position(1, 7),
+                install_id=f"install-{node}",
+                boot_id="boot-1",
+                at=AT,
+                seq=5,
+                written_at=AT - 120,
+                kind=BreachKind.LOST_TAIL,
+            ),
+        ),
+    }
+    return ChainRecord(**(defaults | fields))
+
+
+def window(node: str = "db-1", reason: str = "drill") -> RestoreWindow:
+    return RestoreWindow(node=node, since=AT, until=AT + 7200, reason=reason)

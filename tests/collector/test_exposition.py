@@ -93,6 +93,7 @@ EXPECTED: Series = {
         "holdfast_node_info",
         (("agent_version", "0"), ("kernel", "0"), ("node", "n1"), ("os_name", "test")),
     ): 1,
+    ("holdfast_node_claimants", (("node", "n1"),)): 1,
     ("holdfast_node_spool_messages", (("node", "n1"),)): 0,
     ("holdfast_node_spool_dropped_total", (("node", "n1"),)): 0,
     ("holdfast_node_spool_in_memory", (("node", "n1"),)): 0,
@@ -113,7 +114,7 @@ EXPECTED: Series = {
     },
 }
 """Every series of the node that `watched(volumes())` makes, its counts of events aside."""
-EVENT_COUNTS = {f"holdfast_node_{name}_total" for name in EVENT_TYPES}
+EVENT_COUNTS = {f"holdfast_{kind}_{name}_total" for name in EVENT_TYPES for kind in ("node", "volume")}
 
 
 async def test_plain_page_says_what_is_known_and_nothing_else() -> None:
@@ -138,6 +139,7 @@ async def test_openmetrics_page_says_the_same() -> None:
         "holdfast_volume_free_bytes": ("gauge", "bytes"),
         "holdfast_volume_free_ratio": ("gauge", "ratio"),
         "holdfast_volume_writable": ("gauge", ""),
+        "holdfast_volume_witness_loss": ("counter", ""),
     }
 
 

@@ -9,11 +9,12 @@ from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.record import State
 from holdfast_collector.errors import Fenced, StoreNewer, StoreUnwritable
 from holdfast_collector.store import Loaded
-from holdfast_collector.store.sqlite import PRUNE_ROWS, SqliteStore
+from holdfast_collector.store.sqlite import PRUNE_ROWS, SqliteStore, _shipped_migrations, _text
 from tests.collector.records import (
     AT,
     COUNT_PLACE,
     alert,
+    chain_record,
     event_count,
     event_row,
     key,
@@ -22,6 +23,7 @@ from tests.collector.records import (
     resolved,
     seen,
     tracked,
+    window,
 )
 
 FULL = alert("/")
@@ -37,6 +39,8 @@ def everything() -> Commit:
         seen=[seen(1), seen(2)],
         events=[event_row(1)],
         counts={COUNT_PLACE: event_count(1)},
+        chains={("db-1", "c1" * 16): chain_record()},
+        windows={"db-1": window()},
         next_episode=3,
     )
 
@@ -73,6 +77,8 @@ def test_everything_committed_is_there_after_a_restart(path: Path) -> None:
         seen=[seen(1), seen(2)],
         counts=[event_count(1)],
         recent=[event_row(1)],
+        chains=[chain_record()],
+        windows=[window()],
         next_episode=3,
     )
 
@@ -87,6 +93,8 @@ def test_later_rows_replace_earlier_ones_and_what_left_is_gone(path: Path) -> No
         taken=[notice(FULL).id, notice(GONE).id],
         forgotten=[("db-1", "install-db-1", 1, 1)],
         counts={COUNT_PLACE: event_count(5)},
+        chains={("db-1", "c1" * 16): None, ("db-1", "c2" * 16): chain_record(chain_id="c2" * 16)},
+        windows={"db-1": None},
     )
     store.commit("main", epoch, [later])
 
@@ -100,6 +108,7 @@ def test_later_rows_replace_earlier_ones_and_what_left_is_gone(path: Path) -> No
         seen=[seen(2)],
         counts=[event_count(5)],
         recent=[event_row(1)],
+        chains=[chain_record(chain_id="c2" * 16)],
         next_episode=3,
     )
 
@@ -113,6 +122,7 @@ def test_forgotten_node_takes_its_memory_along_but_not_the_outbox(path: Path) ->
     state = load(store).state
 
     assert (state.nodes, state.seen, state.counts, state.recent, len(state.notices)) == ([], [], [], [], 3)
+    assert (state.chains, state.windows) == ([], [])
 
 
 def test_commits_of_one_transaction_apply_in_order(path: Path) -> None:
@@ -205,8 +215,44 @@ def test_newer_schema_is_refused_with_the_way_out(path: Path) -> None:
     db.pragma("user_version", 99)
     db.close()
 
-    with pytest.raises(StoreNewer, match=r"has schema 99, this release knows up to 1.*before-schema-99"):
+    with pytest.raises(StoreNewer, match=r"has schema 99, this release knows up to 2.*before-schema-99"):
         SqliteStore.open(path)
+
+
+def test_chain_this_release_cannot_read_is_named_and_the_others_are_remembered(path: Path) -> None:
+    """One spoilt row must not make every disk of the fleet look new."""
+    store = SqliteStore.open(path)
+    epoch = store.take("main")
+    other = chain_record(chain_id="c2" * 16)
+    store.commit("main", epoch, [everything(), Commit(chains={("db-1", "c2" * 16): other})])
+    store._db.execute("UPDATE chains SET record = '{}' WHERE chain_id = ?", ("c1" * 16,))
+
+    loaded = load(store)
+
+    assert (loaded.state.chains, len(loaded.unreadable)) == ([other], 1)
+    assert loaded.unreadable[0].startswith(f"chains/db-1/{'c1' * 16}: ")
+
+
+def test_a_database_from_before_the_chains_keeps_everything_and_learns_them(path: Path) -> None:
+    """The upgrade of a running installation: nothing of the memory may go."""
+    shipped = _shipped_migrations()
+    before = everything()
+    before.chains, before.windows = {}, {}
+    old = SqliteStore.open(path, migrations=shipped[:1])
+    old.take("main")
+    for sql, rows in (
+        ("INSERT INTO nodes VALUES (?, ?)", [("db-1", _text(before.nodes["db-1"]))]),
+        ("INSERT INTO alerts VALUES (?, ?)", [(key(FULL), _text(before.alerts[key(FULL)]))]),
+    ):
+        old._db.executemany(sql, rows)
+    old.close()
+
+    store = SqliteStore.open(path)
+    store.commit("main", store.take("main"), [Commit(chains={("db-1", "c1" * 16): chain_record()})])
+    state = load(store).state
+
+    assert (state.nodes, state.alerts, state.chains) == ([node_record()], [tracked(FULL)], [chain_record()])
+    assert path.with_name("collector.db.before-schema-2").exists()
 
 
 FIRST = "CREATE TABLE things (name TEXT);"

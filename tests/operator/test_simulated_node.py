@@ -12,6 +12,7 @@ from holdfast_wire import (
     Position,
     Refusal,
     Report,
+    UpMessage,
     content_digest,
     decode_up,
     fact,
@@ -28,7 +29,7 @@ def at(mono: float) -> Stamp:
     return Stamp(1_700_000_000.0 + mono, mono)
 
 
-def taken(payload: bytes) -> Birth | Report | Event | Death:
+def taken(payload: bytes) -> UpMessage:
     message = decode_up("sim-00001", payload)
     assert not isinstance(message, Refusal), message
     return message

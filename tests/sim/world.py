@@ -11,10 +11,20 @@ from functools import partial
 
 from msgspec import Struct
 
+from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect, Publish, Transitioned
 from holdfast_collector.core.event import BrokerChanged, CoreEvent, Delivered, Received, Ticked
-from holdfast_collector.core.record import EventCount, NodeRecord, Notice, Receiver, Seen, State, Tracked
+from holdfast_collector.core.record import (
+    EventCount,
+    NodeRecord,
+    Notice,
+    Receiver,
+    RestoreWindow,
+    Seen,
+    State,
+    Tracked,
+)
 from holdfast_rules import RuleSet, load
 from holdfast_wire import encode
 from tests.sim.agent import INTERVAL, Machine
@@ -78,6 +88,8 @@ class Disk:
         self.notices: dict[str, Notice] = {}
         self.seen: dict[tuple[str, str, int, int, str], Seen] = {}
         self.counts: dict[tuple[str, str, str, str], EventCount] = {}
+        self.chains: dict[tuple[str, str], ChainRecord | None] = {}
+        self.windows: dict[str, RestoreWindow | None] = {}
         self.events: list[str] = []
         self.state = State()
 
@@ -102,7 +114,10 @@ class Disk:
         self.counts.update(commit.counts)
         self.state.resolved.extend(commit.resolved)
         self.state.recent.extend(commit.events)
-        self.events.extend(f"{row.node}/{row.epoch}.{row.seq}" for row in commit.events)
+        # What the collector itself concludes has no position among the machines' messages.
+        self.events.extend(f"{row.node}/{row.epoch}.{row.seq}" for row in commit.events if row.epoch)
+        self.chains.update(commit.chains)
+        self.windows.update(commit.windows)
         self.state.next_episode = commit.next_episode or self.state.next_episode
 
     def load(self) -> State:
@@ -116,6 +131,8 @@ class Disk:
                 seen=list(self.seen.values()),
                 counts=list(self.counts.values()),
                 recent=self.state.recent,
+                chains=[record for record in self.chains.values() if record is not None],
+                windows=[window for window in self.windows.values() if window is not None],
                 next_episode=self.state.next_episode,
             )
         )

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +12,17 @@ from holdfast_wire import (
     Ack,
     Acknowledgement,
     Birth,
+    ChainHead,
+    ChainReport,
     Death,
+    DownMessage,
     Event,
+    Expect,
+    Expected,
+    Machine,
     Mark,
     Position,
+    ReadCause,
     Refusal,
     RefusalReason,
     Report,
@@ -23,6 +31,8 @@ from holdfast_wire import (
     Section,
     SectionStatus,
     SpoolState,
+    VolumeIdentity,
+    Witness,
     content_digest,
     decode_down,
     decode_up,
@@ -61,6 +71,9 @@ SECTION = Section(
     duration_seconds=0.004,
     resources=[VOLUME],
 )
+MACHINE = Machine(
+    machine_id="c2a1f6b9d4e84f0e9b7a5d3c1e2f4a6b", instance_id="6b2c4d1e-8f3a-4b5c-9d7e-0a1b2c3d4e5f"
+)
 MESSAGES: dict[str, UpMessage] = {
     "birth": Birth(
         **HEADER,
@@ -73,6 +86,9 @@ MESSAGES: dict[str, UpMessage] = {
         previous_stop="dirty",
         spool=SPOOL,
         acknowledged=Position(2, 881),
+        machine=MACHINE,
+        previous_boot="dirty",
+        previous_boot_evidence="EXT4-fs (sdc1): recovery complete",
     ),
     "report": Report(
         **HEADER,
@@ -95,6 +111,44 @@ MESSAGES: dict[str, UpMessage] = {
         fields={"kmsg_seq": 4_711},
     ),
     "death": Death(**HEADER, seq=6, reason=DeathReason.LOST, connection=1),
+    "witness": Witness(
+        **HEADER,
+        seq=9,
+        volume="/srv",
+        chain_id="5f" * 16,
+        head=ChainHead(4_711, "ab" * 32),
+        previous=ChainHead(4_709, "cd" * 32),
+        written_at=1_763_800_000.1,
+        fsync_seconds=0.00031,
+        metadata_seq=78,
+    ),
+    "chain_report": ChainReport(
+        **HEADER,
+        seq=10,
+        identity=VolumeIdentity(
+            volume="/srv",
+            fstype="ext4",
+            filesystem_id="8a6f3c1e-77b2-4c55-9a35-6c2f1f4b7f10",
+            device="sdc1",
+            device_id="60022480f1c4b1a2e3d4c5b6a7980011-part1",
+            mount_id=87,
+        ),
+        machine=MACHINE,
+        cause=ReadCause.BOOT,
+        chain_id="5f" * 16,
+        owner="0f9c2b7e5a1d4c3e",
+        began_on="/srv",
+        head=ChainHead(4_711, "ab" * 32),
+        hashes=[ChainHead(4_709, "cd" * 8), ChainHead(4_711, "ab" * 8)],
+        oldest_seq=2_664,
+        broken=[3_001],
+        torn_seq=4_712,
+        acknowledged_seq=4_708,
+        written_by_boot="1f0c8f0e-93c2-4d3c-8a5a-2b1f5f7a9c11",
+        written_at=1_763_800_000.1,
+        metadata_seq=78,
+        previous_boot="dirty",
+    ),
 }
 
 
@@ -121,10 +175,14 @@ def test_a_message_comes_back_as_it_was(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [Ack(install_id="a", messages=[Acknowledgement(3, 8, "00ff")]), Resend(install_id="a", probes=["host"])],
+    [
+        Ack(install_id="a", messages=[Acknowledgement(3, 8, "00ff")]),
+        Resend(install_id="a", probes=["host"]),
+        Expect(install_id="a", chains=[Expected(volume="/", chain_id="5f" * 16, head=None)]),
+    ],
 )
-def test_a_message_down_comes_back_as_it_was(message: Ack | Resend) -> None:
-    """The same for the collector's two messages."""
+def test_a_message_down_comes_back_as_it_was(message: DownMessage) -> None:
+    """The same for what the collector says."""
     assert decode_down(encode(message)) == message
 
 
@@ -145,7 +203,11 @@ def test_unknown_fields_facts_events_and_resource_kinds_of_newer_agents_pass() -
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_every_missing_field_without_a_default_is_refused_by_name(kind: str) -> None:
     """Half a message is worse than none; the reason names the field."""
-    optional = {"capabilities", "acknowledged", "marks", "sections", "fields", "v"}
+    optional = {
+        field.name
+        for field in msgspec.structs.fields(MESSAGES[kind])
+        if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+    }
     for field in json.loads(encode(MESSAGES[kind])).keys() - optional - {"kind"}:
         outcome = refusal(altered(kind, **{field: None}))
 
@@ -170,6 +232,14 @@ def test_every_missing_field_without_a_default_is_refused_by_name(kind: str) -> 
         (altered("event", seq=2**53), RefusalReason.OUT_OF_BOUNDS),
         (altered("event", install_id="x" * 65), RefusalReason.OUT_OF_BOUNDS),
         (altered("event", resource=""), RefusalReason.OUT_OF_BOUNDS),
+        (altered("witness", volume=""), RefusalReason.OUT_OF_BOUNDS),
+        (altered("witness", chain_id="../../etc"), RefusalReason.OUT_OF_BOUNDS),
+        (altered("witness", head=[4_711, "ab"]), RefusalReason.OUT_OF_BOUNDS),
+        (altered("witness", head=[4_708, "ab" * 32]), RefusalReason.OUT_OF_BOUNDS),
+        (altered("chain_report", chain_id="x" * 32), RefusalReason.OUT_OF_BOUNDS),
+        (altered("chain_report", head=[0, "ab" * 32]), RefusalReason.OUT_OF_BOUNDS),
+        (altered("chain_report", broken=list(range(1, 5_000))), RefusalReason.OUT_OF_BOUNDS),
+        (altered("chain_report", cause="whim"), RefusalReason.MALFORMED),
         (altered("event", summary="x" * 5000), RefusalReason.OUT_OF_BOUNDS),
         (altered("event", resource_kind="volume"), RefusalReason.BAD_FACT),
         (altered("report", interval_seconds=0), RefusalReason.OUT_OF_BOUNDS),

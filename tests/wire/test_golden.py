@@ -8,13 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_wire import Ack, Acknowledgement, Resend, decode_down, decode_up, encode
+from holdfast_wire import (
+    Ack,
+    Acknowledgement,
+    ChainHead,
+    DownMessage,
+    Expect,
+    Expected,
+    Resend,
+    decode_down,
+    decode_up,
+    encode,
+)
 from tests.wire.test_codec import MESSAGES
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
-DOWN: dict[str, Ack | Resend] = {
+DOWN: dict[str, DownMessage] = {
     "ack": Ack(install_id="0f9c2b7e5a1d4c3e", messages=[Acknowledgement(3, 8, "9d2c1f0aa0b1c2d3")]),
     "resend": Resend(install_id="0f9c2b7e5a1d4c3e", probes=["volumes"]),
+    "expect": Expect(
+        install_id="0f9c2b7e5a1d4c3e",
+        chains=[
+            Expected(volume="/srv", chain_id="5f" * 16, head=ChainHead(4_711, "ab" * 32)),
+            Expected(volume="/", chain_id="6e" * 16, head=None, frozen=True),
+        ],
+    ),
 }
 
 
@@ -29,7 +47,7 @@ def test_messages_of_version_1_are_read_and_written_alike(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", DOWN)
 def test_answers_of_version_1_are_read_and_written_alike(kind: str) -> None:
-    """The collector's two messages."""
+    """What the collector says."""
     golden = (GOLDEN / f"{kind}.json").read_bytes()
 
     assert decode_down(golden) == DOWN[kind]

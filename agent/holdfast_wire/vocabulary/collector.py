@@ -12,6 +12,13 @@ FACTS: list[Fact] = [
             ("nodes", INT, "", "", "Nodes the collector knows."),
             ("nodes_reporting", INT, "", "", "Nodes whose reports come."),
             ("outbox_notices", INT, "", "", "Notifications that wait for their receiver."),
+            (
+                "behind_agents",
+                BOOL,
+                "",
+                "",
+                "An agent holds acknowledgements of records this collector does not know: it was restored from a copy.",
+            ),
             ("outbox_age_seconds", FLOAT, "seconds", "", "How long the oldest of them has waited."),
         ],
     ),

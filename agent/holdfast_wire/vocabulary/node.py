@@ -74,6 +74,27 @@ FACTS: list[Fact] = [
                 "m",
                 "The agent's spool disk fails; what it must deliver is in memory only.",
             ),
+            (
+                "claimants",
+                INT,
+                "",
+                "m",
+                "Machines that speak under this name now; more than one is one too many.",
+            ),
+            (
+                "identity_changed",
+                BOOL,
+                "",
+                "m",
+                "The machine has another instance or machine id than before; until an operator takes note.",
+            ),
+            (
+                "machine_id_shared",
+                BOOL,
+                "",
+                "m",
+                "Another node that reports has the same machine id: a copy.",
+            ),
         ],
     ),
     *facts(
@@ -115,6 +136,11 @@ EVENTS: tuple[EventType, ...] = (
         name="boot",
         resource=ResourceKind.NODE,
         help="The machine booted; the fields say whether the previous run ended cleanly, and the evidence.",
+    ),
+    EventType(
+        name="reboot_fate",
+        resource=ResourceKind.NODE,
+        help="What a boot turned out to be, and what came through it; stated by the collector.",
     ),
     EventType(
         name="clock_step",

@@ -120,5 +120,86 @@ FACTS: list[Fact] = [
             ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
         ],
     ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.COLLECTOR,
+        [
+            (
+                "witness_lost",
+                BOOL,
+                "",
+                "m",
+                "Records the volume had confirmed are gone, by two reads of its medium; until an operator takes note.",
+            ),
+            (
+                "witness_loss",
+                STR,
+                "",
+                "",
+                "How the newest loss came about, one of the collector's words for it; empty when nothing was ever lost.",
+            ),
+            ("witness_loss_records", INT, "", "m", "Confirmed records that the newest loss took."),
+            (
+                "witness_loss_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "The time those records span: the data loss window.",
+            ),
+            ("witness_loss_evidence", STR, "", "", "What shows the newest loss."),
+            (
+                "witness_suspected",
+                BOOL,
+                "",
+                "m",
+                "The newest read fell short of what was confirmed; a second one is awaited.",
+            ),
+            (
+                "witness_forked",
+                BOOL,
+                "",
+                "m",
+                "Two machines wrote the volume's chain: a clone or a split brain.",
+            ),
+            (
+                "witness_corrupt",
+                BOOL,
+                "",
+                "m",
+                "Records in the middle of the chain are damaged while later ones are whole.",
+            ),
+            (
+                "witness_cache_differs",
+                BOOL,
+                "",
+                "m",
+                "The cache shows the chain whole and the medium does not: a write failed and nobody was told.",
+            ),
+            ("witness_missing", BOOL, "", "m", "The volume's chain is not there."),
+            (
+                "witness_missing_reason",
+                STR,
+                "",
+                "",
+                "Why: reformatted, deleted, mount_missing or wrong_disk; empty while it is there.",
+            ),
+            ("witness_swapped", BOOL, "", "m", "Volumes of this node are mounted in each other's places."),
+            ("witness_foreign", BOOL, "", "m", "The volume carries the chain of another machine."),
+            ("witness_seq", INT, "", "m", "The newest record the collector was told of."),
+            (
+                "durability_untested_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "Since the volume last came whole through a crash or worse, or since its chain began; in whole hours.",
+            ),
+        ],
+    ),
 ]
-EVENTS: tuple[EventType, ...] = ()
+EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="witness_loss",
+        resource=ResourceKind.VOLUME,
+        help="A volume lost records it had confirmed, announced or not; stated by the collector.",
+    ),
+)

@@ -3,5 +3,8 @@
 `event`    what can reach it            `effect`     what it wants done
 `record`   what survives a restart      `node`       one node as the collector knows it
 `fold`     a message into a node        `judge`      rules over a node's resources
+`testimony`  witnesses and reads into chains         `standing`   which machine speaks, and its fate at a boot
+`hearing`  what a chain remembers after a message     `comparison` the outcome table of reads
+`chain`, `lives`, `survival`, `reboot_fate`, `witness_facts`, `exhibit`   the nouns of that
 `collector`  the owner of all of it: `handle(event) -> [effect]`
 """

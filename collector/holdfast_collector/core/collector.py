@@ -14,21 +14,14 @@
 Liveness comes from three witnesses: the will, the silence, and the sequence. Time reaches the core as `Ticked` only.
 """
 
-import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import structs
 
-from holdfast_collector.core.effect import (
-    Commit,
-    Effect,
-    Forgot,
-    Noted,
-    Publish,
-    Refreshed,
-    Rejected,
-    Transitioned,
-)
+from holdfast_collector.core.chain import ChainRecord
+from holdfast_collector.core.counting import count_event, restore_histories
+from holdfast_collector.core.deadlines import Deadlines
+from holdfast_collector.core.effect import Commit, Effect, Forgot, Noted, Publish, Refreshed, Rejected
 from holdfast_collector.core.event import (
     Acknowledged,
     BrokerChanged,
@@ -37,6 +30,7 @@ from holdfast_collector.core.event import (
     NodeForgotten,
     Received,
     ReceiversReplaced,
+    RestoreAnnounced,
     RulesReplaced,
     Ticked,
 )
@@ -48,39 +42,43 @@ from holdfast_collector.core.fold import (
     first_record,
     fold_birth,
     fold_death,
-    fold_event,
     fold_report,
-    order,
 )
 from holdfast_collector.core.judge import Court
+from holdfast_collector.core.lives import heard
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import (
-    EventRow,
     NodeRecord,
     Notice,
     Receiver,
     Resolved,
+    RestoreWindow,
     Seen,
     State,
     Tracked,
 )
-from holdfast_collector.core.rulings import RELEVANT, Rulings
+from holdfast_collector.core.rulings import Rulings, rule_anew
 from holdfast_collector.core.seen import SeenMessages
-from holdfast_rules import RuleSet, Series, Transition
+from holdfast_collector.core.standing import Standing
+from holdfast_collector.core.testimony import Testimony
+from holdfast_rules import RuleSet
 from holdfast_wire import (
     Ack,
     Acknowledgement,
     Birth,
+    ChainReport,
     Death,
     Event,
     Position,
     Refusal,
     Report,
     Resend,
+    UpMessage,
+    Witness,
     content_digest,
     decode_up,
 )
-from holdfast_wire.message import Value
+from holdfast_wire.message import DurableMessage, Value
 
 NODES_MAX = 50_000
 """Beyond this one collector's page is of no use to a Prometheus; see the README on sizing."""
@@ -93,8 +91,6 @@ SWEEP_SECONDS = 30.0
 """Every resource whose rules depend on time alone is judged this often, whatever arrives."""
 PENDING_SAVED_SECONDS = 10.0
 """How much observed time of a pending alert a crash may cost, at most."""
-
-_FIRING_TURNS = {Transition.FIRED, Transition.RESOLVED}
 
 SELF = ""
 """The collector's own place among the nodes: no node can have this name."""
@@ -114,15 +110,12 @@ class Collector:
         self._court = Court(rules, receivers, state.next_episode)
         self.rulings = Rulings()
         """The verdict on every resource. To be read by others."""
-        self._unruled: set[str] = set()
-        """Nodes whose verdicts may have changed with the event in hand."""
         self._blank = Commit()
         self._grace_seconds_max = 0.0
         self._seen = SeenMessages(state.seen)
-        self._deadlines: list[tuple[float, str, str]] = []
-        """(when, node, probe): a section goes stale, or with an empty probe the node falls silent."""
-        self._armed: dict[str, set[str]] = {}
-        """Node → probes that have an entry among the deadlines; the empty one stands for the node itself."""
+        self._deadlines = Deadlines(self.nodes, lambda: self.listening_since, started_at)
+        self._testimony = Testimony(self.nodes, self._court)
+        self._standing = Standing(self.nodes, self._court)
         self._kept: set[str] = set()
         """Nodes whose record is on disk."""
         self._sweep: list[str] = []
@@ -170,7 +163,14 @@ class Collector:
             "nodes_reporting": sum(node.reporting is True for node in self.nodes.values()),
             "outbox_notices": len(self.outbox),
             "outbox_age_seconds": max(0.0, at - oldest),
+            "behind_agents": self._testimony.behind_agents,
         }
+
+    def chains(self, node: str) -> tuple[ChainRecord, ...]:
+        """What is remembered of a node's chains, closed ones included, by volume and age; none when it is not known."""
+        known = self.nodes.get(node)
+        records = known.chains.values() if known is not None else ()
+        return tuple(sorted(records, key=lambda record: (record.volume, record.began_at)))
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -197,40 +197,22 @@ class Collector:
             case BrokerChanged():
                 self.listening_since = event.at if event.connected else None
             case Acknowledged():
-                self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
+                self._acknowledge(event, commit, effects)
             case RulesReplaced():
                 self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
             case ReceiversReplaced():
                 self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
                 self._forget(event, commit, effects)
-        self._rule(event.at, commit, effects)
+            case RestoreAnnounced():
+                self._announce(event, commit, effects)
+        rule_anew(self.rulings, self._court, self.nodes, event.at, event.at >= self.warm_at, commit, effects)
         if commit.empty:
             return effects
         self._blank = Commit()
         for notice in commit.notices:
             self.outbox[notice.id] = notice
         return [commit, *effects]
-
-    def _rule(self, at: float, commit: Commit, effects: list[Effect]) -> None:
-        """Renew the verdicts of nodes where a fact that counts changed, or an alert began or ended to fire."""
-        self._unruled.update(
-            effect.tracked.alert.node
-            for effect in effects
-            if isinstance(effect, Transitioned) and effect.transition in _FIRING_TURNS
-        )
-        while self._unruled:
-            node = self.nodes.get(self._unruled.pop())
-            if node is None:
-                continue
-            turned = self.rulings.renew(node, self._court.firing_on(node.name), at)
-            if not turned:
-                continue
-            effects.extend(turned)
-            node.verdicts = {key: ruled.ruling.verdict for key, ruled in self.rulings.of(node.name).items()}
-            changed = node.rebuild([(turn.kind, turn.resource) for turn in turned])
-            self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
-            effects.append(Refreshed(node.name))
 
     def _merge(self, outcome: tuple[Commit, list[Effect]], commit: Commit, effects: list[Effect]) -> None:
         commit.merge(outcome[0])
@@ -267,21 +249,31 @@ class Collector:
                 self._succeed(node, message.install_id, message.boot_id, Position(message.epoch, 0))
             case Claim.HOLDER:
                 pass
-        match message:
-            case Report():
-                folded = self._report(node, message, event, effects)
-            case Birth() | Event():
-                folded = self._durable(node, message, event, commit, effects)
-            case Death():
-                folded = fold_death(node, message, event.at)
-                if folded is None:
-                    effects.append(Rejected(event.node, "late", "the end of an older session", event.payload))
+        heard(node.lives, message, event.at)
+        folded = self._fold(node, message, event, commit, effects)
         if folded is not None:
+            folded.touched |= self._standing.heard(node, before, message, event.at)
+            if self._standing.complete(node, event.at):
+                folded.add(self._standing.close(node, event.at, commit))
             self._settle(node, folded, event.at, commit, effects)
         # A heartbeat that moves nothing but its position is not written: after a restart an older position only
         # means that a late report may count once, and the next one mends it.
         if node.record is not before or commit.seen or node.name not in self._kept:
             self._keep(node, commit)
+
+    def _fold(
+        self, node: Node, message: UpMessage, event: Received, commit: Commit, effects: list[Effect]
+    ) -> Folded | None:
+        match message:
+            case Report():
+                return self._report(node, message, event, effects)
+            case Birth() | Event() | Witness() | ChainReport():
+                return self._durable(node, message, event, commit, effects)
+            case Death():
+                folded = fold_death(node, message, event.at)
+                if folded is None:
+                    effects.append(Rejected(event.node, "late", "the end of an older session", event.payload))
+                return folded
 
     def _succeed(self, node: Node, install_id: str, boot_id: str, position: Position) -> None:
         node.claimants.pop(install_id, None)
@@ -297,7 +289,11 @@ class Collector:
         )
 
     def _report(self, node: Node, report: Report, event: Received, effects: list[Effect]) -> Folded | None:
-        place = order(node, report)
+        place = self._standing.place(node, report, event.at)
+        if place is Order.RIVAL:
+            detail = f"boot {report.boot_id}; boot {node.record.boot_id} still reports under this name"
+            effects.append(Rejected(event.node, "second_claimant", detail, event.payload))
+            return Folded(set(), set(), [], [])
         if place in {Order.LATE, Order.SAME}:
             newest = node.position
             detail = f"{report.epoch}.{report.seq} after {newest.epoch}.{newest.seq}"
@@ -313,7 +309,7 @@ class Collector:
         return folded
 
     def _durable(
-        self, node: Node, message: Birth | Event, event: Received, commit: Commit, effects: list[Effect]
+        self, node: Node, message: DurableMessage, event: Received, commit: Commit, effects: list[Effect]
     ) -> Folded | None:
         """A message that must take effect once. Acknowledged whenever its effect is committed, now or before."""
         digest = content_digest(event.payload)
@@ -330,7 +326,8 @@ class Collector:
             effects.append(Rejected(node.name, "duplicate", f"{position[0]}.{position[1]}", event.payload))
             return None
         known_boot = message.boot_id in node.record.boots
-        if not digests and known_boot and message.position < node.record.floor:
+        before_floor = known_boot and message.position < node.record.floor
+        if not digests and before_floor and not self._standing.beside(node, message):
             # The agent has promised never to send it again, and nobody remembers it: a replay. Not acknowledged,
             # so should it be real after all, its sender still has it.
             detail = (
@@ -347,60 +344,28 @@ class Collector:
         self._seen.take(row)
         commit.seen.append(row)
         effects.append(ack)
-        if isinstance(message, Birth):
-            return fold_birth(node, message, event.at)
-        return self._event(node, message, event.at, commit)
-
-    def _event(self, node: Node, event: Event, at: float, commit: Commit) -> Folded:
-        row = EventRow(
-            node=node.name,
-            install_id=event.install_id,
-            epoch=event.epoch,
-            seq=event.seq,
-            received_at=at,
-            at=event.at,
-            type=event.type,
-            resource_kind=event.resource_kind,
-            resource=node.name if event.resource_kind == "node" else event.resource,
-            summary=event.summary,
-            fields=event.fields,
-        )
-        commit.events.append(row)
-        folded = fold_event(node, event, at)
-        for key in folded.touched:
-            count = node.counts[key][event.type]
-            commit.counts[(node.name, *key, event.type)] = count
-            self._count_sample(node, key, event.type, count.total, at)
-        return folded
-
-    def _count_sample(self, node: Node, key: ResourceKey, type_: str, total: int, at: float) -> None:
-        """Remember a count's growth, with the value before the first event: `delta` must see the very first one."""
-        seconds = self.rules.windows(key[0]).get(f"{type_}_total")
-        if seconds is None:
-            return
-        history = (*key, f"{type_}_total")
-        series = node.histories.get(history)
-        if series is None:
-            series = node.histories[history] = Series(seconds)
-            series.append(at, float(total - 1))
-        series.append(at, float(total))
+        match message:
+            case Birth():
+                return fold_birth(node, message, event.at)
+            case Event():
+                return count_event(node, message, event.at, self.rules, commit)
+            case Witness():
+                return self._testimony.witness(node, message, event.at, commit, effects)
+            case ChainReport():
+                return self._testimony.read(node, message, event.at, commit, effects)
 
     # ---- settling ------------------------------------------------------------------------------------------------
 
     def _settle(self, node: Node, folded: Folded, at: float, commit: Commit, effects: list[Effect]) -> None:
         """Facts changed: add them up, look at them, and judge."""
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
+        self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
         changed = node.rebuild(folded.touched)
-        self._changed(node, changed)
+        self.rulings.note(node, changed)
         node.sample(changed.keys() | folded.observed, self._court.affected, at)
         self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
-        self._arm(node)
+        self._deadlines.arm(node)
         effects.append(Refreshed(node.name))
-
-    def _changed(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
-        """Have the verdicts renewed at the end of this event, if one of the facts they are made of changed."""
-        if any(not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()):
-            self._unruled.add(node.name)
 
     def _keep(self, node: Node, commit: Commit) -> None:
         node.record = structs.replace(node.record, position=node.position, last_report_at=node.last_report_at)
@@ -409,27 +374,14 @@ class Collector:
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
-    def _arm(self, node: Node) -> None:
-        """Have time look after the node's liveness and each section's freshness. Entries renew themselves."""
-        self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
-        armed = self._armed.setdefault(node.name, set())
-        if "" not in armed or not node.sections.keys() <= armed:
-            for probe in {"", *node.sections} - armed:
-                armed.add(probe)
-                heapq.heappush(self._deadlines, (self._deadline(node, probe), node.name, probe))
-
-    def _deadline(self, node: Node, probe: str) -> float:
-        if probe:
-            return node.sections[probe].stale_at
-        return max(node.last_report_at, self.started_at, self.listening_since or 0.0) + node.grace_seconds
-
     def _ticked(self, at: float, commit: Commit, effects: list[Effect]) -> None:
-        for name, keys in self._overdue(at).items():
+        for name, keys in self._deadlines.overdue(at).items():
             node = self.nodes[name]
             changed = node.rebuild(keys)
-            self._changed(node, changed)
+            self.rulings.note(node, changed)
             self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
             effects.append(Refreshed(name))
+        self._tick_standing(at, commit, effects)
         warm = at >= self.warm_at
         for name in self._court.nodes_with_alerts():
             if name in self.nodes:
@@ -441,32 +393,18 @@ class Collector:
             self._saved_at = at
             commit.alerts.update(self._court.pending())
             self._court.expire(at)
+            self._testimony.expire(at, commit)
             self._prune(at, commit)
 
-    def _overdue(self, at: float) -> dict[str, set[ResourceKey]]:
-        """Nodes that fell silent and sections that went stale since the last tick, as resources to add up anew."""
-        touched: dict[str, set[ResourceKey]] = {}
-        while self._deadlines and self._deadlines[0][0] <= at:
-            _, name, probe = heapq.heappop(self._deadlines)
-            node = self.nodes.get(name)
-            if node is None or (probe and probe not in node.sections):
-                self._armed.get(name, set()).discard(probe)
-                continue
-            due = self._deadline(node, probe)
-            if not probe and self.listening_since is None:
-                due = at + node.grace_seconds
-            if due > at:
-                heapq.heappush(self._deadlines, (due, name, probe))
-                continue
-            self._armed[name].discard(probe)
-            if probe:
-                held = node.sections[probe]
-                held.stale = True
-                touched.setdefault(name, set()).update(held.stated.keys() | {("probe", probe)})
-            else:
-                node.reporting = False
-                touched.setdefault(name, set()).add(("node", name))
-        return touched
+    def _tick_standing(self, at: float, commit: Commit, effects: list[Effect]) -> None:
+        for name in self._standing.overdue(at):
+            node = self.nodes[name]
+            before = node.record
+            folded = self._standing.tick(node, at, commit)
+            if folded.touched or folded.noted:
+                self._settle(node, folded, at, commit, effects)
+            if node.record is not before:
+                self._keep(node, commit)
 
     def _judge_by_time(self, at: float, commit: Commit, effects: list[Effect]) -> None:
         """Judge rules that look back in time although nothing new came, a slice of the fleet at every tick."""
@@ -480,6 +418,9 @@ class Collector:
         for name in self._sweep[-self._slice :]:
             node = self.nodes.get(name)
             if node is not None:
+                touched = self._testimony.restate(node, at) | self._standing.restate(node, at)
+                if touched:
+                    self._settle(node, Folded(touched, set(), [], []), at, commit, effects)
                 self._court.judge_by_time(node, at, warm=warm, commit=commit, effects=effects)
         del self._sweep[-self._slice :]
 
@@ -506,34 +447,54 @@ class Collector:
             node = self.nodes.get(count.node)
             if node is not None:
                 node.counts.setdefault((count.resource_kind, count.resource), {})[count.type] = count
-        self._restore_histories(state)
+        restore_histories(self.nodes, state, self.rules)
+        self._testimony.restore(state.chains, state.windows, self.started_at)
+        self._standing.restore(self.started_at)
         for node in self.nodes.values():
-            node.rebuild([("node", node.name), *node.counts])
-            self._arm(node)
+            self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
+            node.rebuild({("node", node.name), *node.counts, *node.testified})
+            self._deadlines.arm(node)
         self._court.restore(state.alerts, state.resolved)
 
-    def _restore_histories(self, state: State) -> None:
-        """Counts grew when their events came; the events of the rules' windows are on record."""
-        later: dict[tuple[str, str, str, str], int] = {}
-        for event in state.recent:
-            place = (event.node, event.resource_kind, event.resource, event.type)
-            later[place] = later.get(place, 0) + 1
-        for event in state.recent:
-            place = (event.node, event.resource_kind, event.resource, event.type)
-            node = self.nodes.get(event.node)
-            count = node.counts.get(place[1:3], {}).get(event.type) if node else None
-            if node is not None and count is not None:
-                later[place] -= 1
-                self._count_sample(
-                    node, place[1:3], event.type, count.total - later[place], event.received_at
+    def _acknowledge(self, event: Acknowledged, commit: Commit, effects: list[Effect]) -> None:
+        """An operator took over, and with an alert takes note of what its rule reads."""
+        tracked = self.alerts.get(event.key)
+        self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
+        rule = self.rules.by_id.get(tracked.alert.rule_id) if tracked is not None else None
+        if tracked is None or rule is None:
+            return
+        node = self.nodes.get(tracked.alert.node, self._own)
+        before, touched = node.record, set[ResourceKey]()
+        match tracked.alert.kind:
+            case "volume":
+                touched = self._testimony.acknowledge(
+                    node, tracked.alert.resource, rule.names, event.reason, event.at, commit
                 )
+            case "node":
+                touched = self._standing.excuse(node, rule.names, event.at)
+            case "collector" if "behind_agents" in rule.names:
+                self._testimony.excuse_collector(commit)
+        if touched:
+            self._settle(node, Folded(touched, set(), [], []), event.at, commit, effects)
+        if node.record is not before:
+            self._keep(node, commit)
+
+    def _announce(self, event: RestoreAnnounced, commit: Commit, effects: list[Effect]) -> None:
+        node = self.nodes.get(event.node)
+        if node is not None:
+            window = RestoreWindow(node=event.node, since=event.at, until=event.until, reason=event.reason)
+            self._testimony.announce(node, window, commit)
+            effects.append(Noted(node.name, "restore announced", event.reason))
 
     def _forget(self, event: NodeForgotten, commit: Commit, effects: list[Effect]) -> None:
-        if self.nodes.pop(event.node, None) is None:
+        node = self.nodes.pop(event.node, None)
+        if node is None:
             return
+        self._testimony.forget(node)
+        self._standing.forget(node)
         self._merge(self._court.forget(event.node, event.at), commit, effects)
         self._kept.discard(event.node)
-        self._armed.pop(event.node, None)
+        self._deadlines.forget(event.node)
         self._seen.forget_node(event.node)
         self.rulings.forget(event.node)
         commit.nodes[event.node] = None

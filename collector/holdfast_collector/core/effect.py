@@ -8,7 +8,17 @@ from typing import Self
 
 from msgspec import Struct, field
 
-from holdfast_collector.core.record import EventCount, EventRow, NodeRecord, Notice, Resolved, Seen, Tracked
+from holdfast_collector.core.chain import ChainRecord
+from holdfast_collector.core.record import (
+    EventCount,
+    EventRow,
+    NodeRecord,
+    Notice,
+    Resolved,
+    RestoreWindow,
+    Seen,
+    Tracked,
+)
 from holdfast_rules import Transition
 from holdfast_rules.verdict import Verdict
 from holdfast_wire import DownMessage
@@ -18,7 +28,8 @@ class Commit(Struct, kw_only=True):
     """Everything one transaction must make durable. Rows replace older rows of the same key."""
 
     nodes: dict[str, NodeRecord | None] = field(default_factory=dict)
-    """By node name. None: forget the node, what was seen of it, its events and counts; the outbox stays."""
+    """By node name. None: forget the node, what was seen of it, its events, counts, chains and window; the outbox
+    stays."""
     alerts: dict[str, Tracked | None] = field(default_factory=dict)
     """By alert key. None: the alert has left."""
     resolved: list[Resolved] = field(default_factory=list)
@@ -32,6 +43,10 @@ class Commit(Struct, kw_only=True):
     events: list[EventRow] = field(default_factory=list)
     counts: dict[tuple[str, str, str, str], EventCount] = field(default_factory=dict)
     """By (node, resource kind, resource, event type)."""
+    chains: dict[tuple[str, str], ChainRecord | None] = field(default_factory=dict)
+    """By (node, chain_id). None: the chain is settled, and long over."""
+    windows: dict[str, RestoreWindow | None] = field(default_factory=dict)
+    """By node. None: the announced restore is over."""
     next_episode: int = 0
     """0: unchanged."""
 
@@ -48,6 +63,8 @@ class Commit(Struct, kw_only=True):
             or self.forgotten
             or self.events
             or self.counts
+            or self.chains
+            or self.windows
             or self.next_episode
         )
 
@@ -62,6 +79,8 @@ class Commit(Struct, kw_only=True):
         self.forgotten.extend(later.forgotten)
         self.events.extend(later.events)
         self.counts.update(later.counts)
+        self.chains.update(later.chains)
+        self.windows.update(later.windows)
         self.next_episode = later.next_episode or self.next_episode
 
 

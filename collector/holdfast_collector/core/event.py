@@ -70,6 +70,15 @@ class NodeForgotten(Struct, frozen=True):
     node: str
 
 
+class RestoreAnnounced(Struct, frozen=True):
+    """An operator is about to restore a node from a copy. A newer announcement replaces an older one."""
+
+    at: float
+    node: str
+    until: float
+    reason: str
+
+
 CoreEvent = (
     Received
     | Ticked
@@ -79,4 +88,5 @@ CoreEvent = (
     | RulesReplaced
     | ReceiversReplaced
     | NodeForgotten
+    | RestoreAnnounced
 )

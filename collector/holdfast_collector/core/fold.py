@@ -17,8 +17,8 @@ from enum import StrEnum
 from msgspec import Struct, structs
 
 from holdfast_collector.core.node import Node, ResourceKey
-from holdfast_collector.core.record import EventCount, NodeRecord
-from holdfast_wire import Birth, Death, Event, Position, Report, UpMessage
+from holdfast_collector.core.record import EventCount, EventRow, NodeRecord
+from holdfast_wire import Birth, Death, Position, Report, UpMessage
 
 BOOTS_MAX = 64
 """Boot ids remembered per node. A late report from further back than that is taken for a rolled-back machine's."""
@@ -44,6 +44,8 @@ class Order(StrEnum):
     """From a boot never met before, whatever its position."""
     SAME = "same"
     LATE = "late"
+    RIVAL = "rival"
+    """From another machine under the same installation, while the newest one reports."""
 
 
 class Folded(Struct):
@@ -57,6 +59,13 @@ class Folded(Struct):
     """Probes whose section the collector does not hold."""
     noted: list[tuple[str, str]]
     """(event, detail) for the log."""
+
+    def add(self, other: "Folded") -> None:
+        """Take in what else changed with the same message."""
+        self.touched |= other.touched
+        self.observed |= other.observed
+        self.lacking.extend(other.lacking)
+        self.noted.extend(other.noted)
 
 
 def first_record(message: UpMessage, at: float) -> NodeRecord:
@@ -210,9 +219,9 @@ def _fold_marks(
     return lacking
 
 
-def fold_event(node: Node, event: Event, at: float) -> Folded:
+def fold_event(node: Node, event: EventRow) -> Folded:
     """Count one event on its resource."""
-    key = (event.resource_kind, node.name if event.resource_kind == "node" else event.resource)
+    key = (event.resource_kind, event.resource)
     counts = node.counts.get(key)
     if counts is None:
         if len(node.counts) >= EVENT_RESOURCES_MAX:
@@ -225,7 +234,7 @@ def fold_event(node: Node, event: Event, at: float) -> Folded:
         resource=key[1],
         type=event.type,
         total=before.total + 1 if before else 1,
-        last_at=at,
+        last_at=event.received_at,
         last=event.summary,
     )
     return Folded({key}, {key}, [], [])

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from holdfast_collector.core.affected import Affected
-from holdfast_collector.core.record import EventCount, NodeRecord
+from holdfast_collector.core.chain import ChainRecord
+from holdfast_collector.core.lives import Lives
+from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_rules import Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
@@ -72,6 +74,15 @@ class Node:
         """None until the collector has watched it for a full grace period."""
         self.claimants: dict[str, float] = {}
         """Other install ids that speak under this name → when last."""
+        self.lives: Lives = {}
+        """The boots that were heard since the collector started."""
+        self.chains: dict[str, ChainRecord] = {}
+        """By chain_id, closed ones included."""
+        self.window: RestoreWindow | None = None
+        """The newest announced restore, over or not."""
+        self.testified: dict[ResourceKey, dict[str, Value]] = {}
+        """What chains and identity add to the facts of resources, those included that the agent no longer lists."""
+        self.testified_at: dict[ResourceKey, float] = {}
         self.counts: dict[ResourceKey, dict[str, EventCount]] = {}
         self.resources: dict[ResourceKey, dict[str, Value]] = {}
         """All fresh facts by resource, the collector's own and those counted from events included. Stale ones are
@@ -149,6 +160,10 @@ class Node:
             if not held.stale and key in held.stated:
                 facts.update(held.stated[key])
                 self.observed[key] = max(self.observed.get(key, 0.0), held.observed_at)
+        testified = self.testified.get(key)
+        if testified is not None:
+            facts.update(testified)
+            self.observed[key] = max(self.observed.get(key, 0.0), self.testified_at.get(key, 0.0))
         if kind == "node":
             facts.update(self._own_facts())
         if facts:

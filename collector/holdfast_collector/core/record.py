@@ -2,8 +2,10 @@
 
 from msgspec import Struct, field
 
+from holdfast_collector.core.chain import ChainRecord
+from holdfast_collector.core.reboot_fate import Passage
 from holdfast_rules import Alert
-from holdfast_wire import Birth, Position
+from holdfast_wire import Birth, Machine, Position
 from holdfast_wire.message import Value
 
 
@@ -37,6 +39,21 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
     boots: tuple[str, ...] = ()
     """Boot ids in the order they were met, the newest last."""
     birth: Birth | None = None
+    machine: Machine = Machine()
+    """What the machine said it is, as far as it ever said."""
+    identity_change: str = ""
+    """How it became another one, in words, until an operator takes note."""
+    passage: Passage | None = None
+    """A boot whose outcome is not told yet."""
+
+
+class RestoreWindow(Struct, frozen=True, kw_only=True):
+    """An announced restore of a node: what it loses meanwhile is on record, and nobody is called."""
+
+    node: str
+    since: float
+    until: float
+    reason: str
 
 
 class Seen(Struct, frozen=True):
@@ -127,4 +144,6 @@ class State(Struct, kw_only=True):
     counts: list[EventCount] = field(default_factory=list)
     recent: list[EventRow] = field(default_factory=list)
     """Events young enough to matter to a rule's window, oldest first."""
+    chains: list[ChainRecord] = field(default_factory=list)
+    windows: list[RestoreWindow] = field(default_factory=list)
     next_episode: int = 1

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from holdfast_collector.core.effect import Turned
+from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
+from holdfast_collector.core.judge import Court
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_rules import Transition
 from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, rule
 from holdfast_wire.message import Value
 
@@ -22,6 +24,7 @@ RELEVANT = frozenset(
     }
 )  # fmt: skip
 """The facts that verdicts are made of, besides alerts: between two reports none of them moves."""
+_FIRING_TURNS = {Transition.FIRED, Transition.RESOLVED}
 _ORDER = ("device", "volume", "state_path", "service", "node")
 """What rests on nothing first."""
 
@@ -39,6 +42,8 @@ class Rulings:
 
     def __init__(self) -> None:
         self._nodes: dict[str, dict[ResourceKey, Ruled]] = {}
+        self.due: set[str] = set()
+        """Nodes whose verdicts may have changed with the event in hand."""
 
     def of(self, node: str) -> Mapping[ResourceKey, Ruled]:
         """The verdicts on a node's resources, by kind and name."""
@@ -61,9 +66,42 @@ class Rulings:
         self._nodes[node.name] = after
         return list(_turned(node.name, before, after, at))
 
+    def note(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
+        """Facts changed. The node is due when one of them is what verdicts are made of."""
+        if any(not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()):
+            self.due.add(node.name)
+
     def forget(self, node: str) -> None:
         """The node was taken out of service."""
         self._nodes.pop(node, None)
+
+
+def rule_anew(
+    rulings: Rulings,
+    court: Court,
+    nodes: Mapping[str, Node],
+    at: float,
+    warm: bool,
+    commit: Commit,
+    effects: list[Effect],
+) -> None:
+    """Renew the verdicts of the nodes that are due, and of those where an alert began or ended to fire."""
+    rulings.due.update(
+        effect.tracked.alert.node
+        for effect in effects
+        if isinstance(effect, Transitioned) and effect.transition in _FIRING_TURNS
+    )
+    while rulings.due:
+        node = nodes.get(rulings.due.pop())
+        turned = rulings.renew(node, court.firing_on(node.name), at) if node is not None else []
+        if node is None or not turned:
+            continue
+        effects.extend(turned)
+        # A verdict is a fact of its resource, which rules may ask for; no such rule has a say in verdicts.
+        node.verdicts = {key: ruled.ruling.verdict for key, ruled in rulings.of(node.name).items()}
+        changed = node.rebuild([(turn.kind, turn.resource) for turn in turned])
+        court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
+        effects.append(Refreshed(node.name))
 
 
 def _standings(

@@ -19,6 +19,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.record import (
     EventCount,
@@ -26,6 +27,7 @@ from holdfast_collector.core.record import (
     NodeRecord,
     Notice,
     Resolved,
+    RestoreWindow,
     Seen,
     State,
     Tracked,
@@ -139,6 +141,8 @@ class SqliteStore:
                 seen=[Seen(*row) for row in seen],
                 counts=rows(EventCount, "counts", "node || '/' || resource || '/' || type"),
                 recent=rows(EventRow, "events", "id", "WHERE received_at >= ? ORDER BY id", events_since),
+                chains=rows(ChainRecord, "chains", "node || '/' || chain_id", "ORDER BY rowid"),
+                windows=rows(RestoreWindow, "windows", "node"),
                 next_episode=episode,
             )
         return Loaded(state=state, unreadable=tuple(unreadable))
@@ -151,6 +155,7 @@ class SqliteStore:
                 self._write_nodes(commit)
                 self._write_alerts(commit)
                 self._write_events(commit)
+                self._write_chains(commit)
                 if commit.next_episode:
                     self._db.execute(
                         "UPDATE partitions SET next_episode = ? WHERE partition = ?",
@@ -187,7 +192,7 @@ class SqliteStore:
     def _write_nodes(self, commit: Commit) -> None:
         gone = [(node,) for node, record in commit.nodes.items() if record is None]
         if gone:
-            for table in ("nodes", "seen", "events", "counts"):
+            for table in ("nodes", "seen", "events", "counts", "chains", "windows"):
                 self._db.executemany(f"DELETE FROM {table} WHERE node = ?", gone)
         kept = ((node, _text(record)) for node, record in commit.nodes.items() if record is not None)
         self._many("INSERT OR REPLACE INTO nodes (node, record) VALUES (?, ?)", kept)
@@ -223,6 +228,19 @@ class SqliteStore:
             "INSERT OR REPLACE INTO counts (node, resource_kind, resource, type, record) VALUES (?, ?, ?, ?, ?)",
             ((*place, _text(count)) for place, count in commit.counts.items()),
         )
+
+    def _write_chains(self, commit: Commit) -> None:
+        dropped = [place for place, record in commit.chains.items() if record is None]
+        self._many("DELETE FROM chains WHERE node = ? AND chain_id = ?", dropped)
+        self._many(
+            "INSERT INTO chains (node, chain_id, record) VALUES (?, ?, ?)"
+            " ON CONFLICT (node, chain_id) DO UPDATE SET record = excluded.record",
+            ((*place, _text(record)) for place, record in commit.chains.items() if record is not None),
+        )
+        over = [(node,) for node, window in commit.windows.items() if window is None]
+        self._many("DELETE FROM windows WHERE node = ?", over)
+        kept = ((node, _text(window)) for node, window in commit.windows.items() if window is not None)
+        self._many("INSERT OR REPLACE INTO windows (node, record) VALUES (?, ?)", kept)
 
     def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         self._db.executemany(sql, rows)

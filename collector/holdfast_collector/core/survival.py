@@ -1,0 +1,64 @@
+"""What a chain that came back whole has been through: the strength of the proof (catalogue B-03).
+
+A guest's reset never tests the caches of its host, so surviving a weaker event says nothing of a stronger one.
+"""
+
+from enum import StrEnum
+
+from msgspec import structs
+
+from holdfast_collector.core.chain import ChainRecord, Survived
+from holdfast_wire import ChainReport, ReadCause
+
+
+class EventClass(StrEnum):
+    """What can happen to a volume, weakest first."""
+
+    AGENT_RESTART = "agent_restart"
+    REMOUNT = "remount"
+    CLEAN_REBOOT = "clean_reboot"
+    GUEST_CRASH = "guest_crash"
+    HOST_MOVE = "host_move"
+    HOST_CRASH = "host_crash"
+
+
+STRENGTH = {event: strength for strength, event in enumerate(EventClass)}
+TESTED = frozenset(event for event in EventClass if STRENGTH[event] >= STRENGTH[EventClass.GUEST_CRASH])
+"""Events that test what a volume does with data that was only just flushed."""
+
+
+def event_class(record: ChainRecord, report: ChainReport) -> EventClass | None:
+    """What lies between a chain's newest record and this read of it; None when nothing did.
+
+    How the previous run ended counts only when something says so. Not known is taken for the weaker event: a crash that
+    nobody saw tests nothing.
+    """
+    writer, identity = record.writer, report.identity
+    if report.boot_id != writer.boot_id:
+        if changed(writer.instance_id, report.machine.instance_id):
+            return EventClass.HOST_MOVE
+        return EventClass.GUEST_CRASH if report.previous_boot == "dirty" else EventClass.CLEAN_REBOOT
+    if report.cause is ReadCause.MOUNT or (
+        identity.mount_id and writer.mount_id and identity.mount_id != writer.mount_id
+    ):
+        return EventClass.REMOUNT
+    return EventClass.AGENT_RESTART if report.epoch != writer.epoch else None
+
+
+def changed(before: str, after: str) -> bool:
+    """Whether an identity is known to be another one. What is not said is not known."""
+    return bool(before and after and before != after)
+
+
+def survived(record: ChainRecord, event: str, at: float) -> ChainRecord:
+    """The chain with one more event to its credit."""
+    if not event:
+        return record
+    before = record.survived.get(event)
+    credit = Survived(at, before.count + 1 if before else 1)
+    return structs.replace(record, survived={**record.survived, event: credit})
+
+
+def tested_at(record: ChainRecord) -> float:
+    """When a chain last came through a crash or worse; 0 when it never did."""
+    return max((credit.at for event, credit in record.survived.items() if event in TESTED), default=0.0)

@@ -1,0 +1,407 @@
+"""What volumes testify: witnesses and reads into chains, and what follows for facts, events and answers.
+
+    witness ──────────────▶ hearing ─┐                   ┌─ Commit.chains, in the message's own transaction
+    chain_report ─▶ comparison ─▶ hearing ─▶ settle ─────┼─ facts of the volume, events, the passage over a boot
+    ack, announcement ───────────────┘                   └─ Expect: what the collector holds
+
+Everything is computed as values first and takes effect at the end.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import structs
+
+from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState, Read
+from holdfast_collector.core.comparison import ABSENT, PRESENT, Case, compare
+from holdfast_collector.core.counting import state_event
+from holdfast_collector.core.effect import Commit, Effect, Noted, Publish
+from holdfast_collector.core.fold import Folded
+from holdfast_collector.core.hearing import (
+    Heard,
+    Sender,
+    begun_by,
+    begun_by_read,
+    hear_absence,
+    hear_read,
+    hear_witness,
+)
+from holdfast_collector.core.judge import Court
+from holdfast_collector.core.lives import Life, together
+from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.reboot_fate import noted
+from holdfast_collector.core.record import RestoreWindow
+from holdfast_collector.core.witness_facts import EXCUSED_BY, observed_at, volumes_of, witness_facts
+from holdfast_wire import ChainReport, Expect, Expected, ReadCause, Witness
+
+CHAINS_MAX = 256
+"""Per node. A machine has a few volumes, and a volume a new chain once in years."""
+SETTLED_MAX = 16
+"""Closed chains per node that are kept to be looked at, when nothing about them is open."""
+
+Changes = dict[str, ChainRecord]
+"""chain_id → what it is from now on."""
+
+
+class Testimony:
+    """The chains of all nodes."""
+
+    def __init__(self, nodes: Mapping[str, Node], court: Court) -> None:
+        self._nodes = nodes
+        self._court = court
+        self._holders: dict[str, set[str]] = {}
+        """chain_id → nodes that know it."""
+        self._restored_at = 0.0
+        """When a volume proved last that this collector had forgotten something."""
+        self._behind: set[tuple[str, str]] = set()
+        """(node, chain_id) that prove it, as long as no operator took note."""
+
+    @property
+    def behind_agents(self) -> bool:
+        """Whether an agent holds acknowledgements of records this collector does not know: it was restored."""
+        return bool(self._behind)
+
+    def restore(self, chains: Iterable[ChainRecord], windows: Iterable[RestoreWindow], at: float) -> None:
+        """Take up what the store kept."""
+        for record in chains:
+            node = self._nodes.get(record.node)
+            if node is not None:
+                node.chains[record.chain_id] = record
+                self._index(record)
+        for window in windows:
+            node = self._nodes.get(window.node)
+            if node is not None:
+                node.window = window
+        for node in self._nodes.values():
+            self.restate(node, at)
+
+    # ---- messages ------------------------------------------------------------------------------------------------
+
+    def witness(
+        self, node: Node, witness: Witness, at: float, commit: Commit, effects: list[Effect]
+    ) -> Folded:
+        """A record is on a volume's medium."""
+        record = node.chains.get(witness.chain_id)
+        if record is None:
+            if len(node.chains) >= CHAINS_MAX:
+                effects.append(Noted(node.name, "chain not taken", f"{CHAINS_MAX} chains are known"))
+                return Folded(set(), set(), [], [])
+            record = begun_by(witness, at)
+        sender = _sender(node, record, witness)
+        later = _later(node, record, witness, sender)
+        forgetful = self._restored_at > _heard_at(record)
+        heard = hear_witness(record, witness, sender, later, at, restored_collector=forgetful)
+        if heard.answer:
+            effects.append(_expect(node.name, witness.install_id, witness.volume, [heard.record]))
+        return self._settle(node, [heard], at, commit)
+
+    def read(
+        self, node: Node, report: ChainReport, at: float, commit: Commit, effects: list[Effect]
+    ) -> Folded:
+        """A volume was read back: compared, answered, and only then taken in."""
+        life = node.lives.get((report.install_id, report.boot_id))
+        made_at = life.began_at + report.mono if life else at
+        announced = node.window.reason if node.window and node.window.until >= at else ""
+        here = node.chains.get(report.chain_id) if report.chain_id and report.mounted else None
+        others = [
+            record
+            for record in node.chains.values()
+            if record.state is ChainState.OPEN
+            and record.volume == report.identity.volume
+            and (record.chain_id != report.chain_id or not report.mounted)
+            and not self._beside(node, record, report)
+        ]
+        foreign = self._foreign(node, report, here)
+        elsewhere = here.volume if here is not None and here.volume != report.identity.volume else ""
+        heard = [self._absence(node, report, record, foreign, elsewhere, at, announced) for record in others]
+        readable = report.mounted and report.chain_id and not (here is None and report.read_error)
+        if readable and (here is not None or len(node.chains) < CHAINS_MAX):
+            heard.insert(
+                0,
+                self._presence(node, report, here, foreign, elsewhere, bool(others), made_at, at, announced),
+            )
+        expected = [one.record for one in heard]
+        effects.append(_expect(node.name, report.install_id, report.identity.volume, expected))
+        return self._settle(node, heard, at, commit)
+
+    def _absence(
+        self,
+        node: Node,
+        report: ChainReport,
+        record: ChainRecord,
+        foreign: str,
+        elsewhere: str,
+        at: float,
+        announced: str,
+    ) -> Heard:
+        case = Case(
+            report=report,
+            chain=record,
+            foreign=foreign,
+            elsewhere=elsewhere,
+            stale=_stale(node, record, report),
+            temporary=_temporary(node, record.volume),
+        )
+        return hear_absence(case, compare(case, ABSENT), at, announced)
+
+    def _presence(
+        self,
+        node: Node,
+        report: ChainReport,
+        here: ChainRecord | None,
+        foreign: str,
+        elsewhere: str,
+        occupied: bool,
+        made_at: float,
+        at: float,
+        announced: str,
+    ) -> Heard:
+        case = Case(
+            report=report,
+            chain=here,
+            foreign=foreign if here is None else "",
+            elsewhere=elsewhere,
+            occupied=occupied,
+            alive_beside=here is not None and self._beside(node, here, report),
+            stale=here is not None and _stale(node, here, report),
+            restored_collector=here is not None and self._restored_at > _heard_at(here),
+        )
+        row = compare(case, PRESENT)
+        if here is not None:
+            return hear_read(case, row, made_at, at, announced)
+        words = f"{report.identity.volume}: the chain of {foreign}" if foreign else ""
+        record = begun_by_read(report, at, foreign=foreign)
+        return Heard(record=record, conclusion=row.conclusion, words=words)
+
+    def _beside(self, node: Node, record: ChainRecord, report: ChainReport) -> bool:
+        """Whether who wrote the chain, and who read it now, are two machines that lived at once."""
+        writer = (record.writer.install_id, record.writer.boot_id)
+        if record.suspicion is not None:
+            writer = record.suspicion.writer
+        return together(node.lives.get(writer), node.lives.get((report.install_id, report.boot_id)))
+
+    def _foreign(self, node: Node, report: ChainReport, here: ChainRecord | None) -> str:
+        """Whose chain was found, in words, when it is none of this node's."""
+        if here is not None or not report.chain_id:
+            return here.foreign if here is not None else ""
+        holders = self._holders.get(report.chain_id, set()) - {node.name}
+        if holders:
+            return f"node {min(holders)}"
+        installs = {record.owner for record in node.chains.values()}
+        installs |= {report.install_id, node.record.install_id, ""}
+        return "" if report.owner in installs else f"installation {report.owner}"
+
+    # ---- what follows --------------------------------------------------------------------------------------------
+
+    def _settle(self, node: Node, heard: list[Heard], at: float, commit: Commit) -> Folded:
+        touched: set[ResourceKey] = set()
+        notes: list[tuple[str, str]] = []
+        passage = node.record.passage
+        for one in heard:
+            self._keep(node, one.record, commit)
+            if one.conclusion is not None and passage is not None and one.record.chain_id in passage.chains:
+                passage = noted(passage, one.record.chain_id, one.conclusion, one.words)
+            if one.conclusion is not None:
+                notes.append(("chain compared", f"{one.record.volume}: {one.conclusion.value}"))
+            for breach in one.breaches:
+                notes.append(("promise broken", breach.evidence))
+                touched |= self._tell(node, one.record, breach, at, commit)
+        if passage is not node.record.passage:
+            node.record = structs.replace(node.record, passage=passage)
+        self._thin(node, commit)
+        return Folded(
+            touched | self.restate(node, at), {("volume", one.record.volume) for one in heard}, [], notes
+        )
+
+    def _tell(
+        self, node: Node, record: ChainRecord, breach: Breach, at: float, commit: Commit
+    ) -> set[ResourceKey]:
+        """A loss is an event besides, so that it is counted even where nobody is called."""
+        if breach.kind not in LOSSES:
+            return set()
+        fields = {
+            "loss": breach.kind.value,
+            "chain_id": record.chain_id,
+            "records": breach.records,
+            "seconds": breach.seconds,
+            "announced": breach.announced,
+        }
+        key = ("volume", record.volume)
+        return state_event(
+            node, "witness_loss", key, breach.evidence, fields, at, self._court.rules, commit
+        ).touched
+
+    def _keep(self, node: Node, record: ChainRecord, commit: Commit) -> None:
+        node.chains[record.chain_id] = record
+        self._index(record)
+        commit.chains[(node.name, record.chain_id)] = record
+
+    def _index(self, record: ChainRecord) -> None:
+        if not record.foreign:
+            self._holders.setdefault(record.chain_id, set()).add(record.node)
+        self._restored_at = max(self._restored_at, record.behind_at)
+        place = (record.node, record.chain_id)
+        if record.behind_at and not record.behind_excused:
+            self._behind.add(place)
+        else:
+            self._behind.discard(place)
+
+    def _drop(self, node: Node, chain_id: str, commit: Commit) -> None:
+        del node.chains[chain_id]
+        self._behind.discard((node.name, chain_id))
+        self._unhold(node.name, chain_id)
+        commit.chains[(node.name, chain_id)] = None
+
+    def _unhold(self, name: str, chain_id: str) -> None:
+        holders = self._holders.get(chain_id)
+        if holders is not None:
+            holders.discard(name)
+            if not holders:
+                del self._holders[chain_id]
+
+    def _thin(self, node: Node, commit: Commit) -> None:
+        """Let go of closed chains that nobody need look at."""
+        settled = [
+            record
+            for record in node.chains.values()
+            if record.state is not ChainState.OPEN and not any(breach.open for breach in record.breaches)
+        ]
+        for record in sorted(settled, key=_heard_at)[:-SETTLED_MAX]:
+            self._drop(node, record.chain_id, commit)
+
+    def restate(self, node: Node, at: float) -> set[ResourceKey]:
+        """Add up what a node's chains say of its volumes anew; the volumes where that is something else now."""
+        stated = {}
+        for volume, chains in volumes_of(node.chains).items():
+            facts = witness_facts(volume, chains, at)
+            if facts:
+                key = ("volume", volume)
+                stated[key] = facts
+                node.testified_at[key] = observed_at(chains)
+        before = {key: facts for key, facts in node.testified.items() if key[0] == "volume"}
+        changed = {key for key in before.keys() | stated.keys() if before.get(key) != stated.get(key)}
+        for key in changed:
+            if key in stated:
+                node.testified[key] = stated[key]
+            else:
+                del node.testified[key]
+                node.testified_at.pop(key, None)
+        return changed
+
+    # ---- operators -----------------------------------------------------------------------------------------------
+
+    def acknowledge(
+        self, node: Node, volume: str, facts: Iterable[str], reason: str, at: float, commit: Commit
+    ) -> set[ResourceKey]:
+        """An operator took note of what these facts of a volume say. The only way out for a loss."""
+        names = {name.rpartition(".")[2] for name in facts}
+        kinds = frozenset(kind for name in names for kind in EXCUSED_BY.get(name, frozenset()))
+        for record in [one for one in node.chains.values() if volume in {one.volume, one.found_on}]:
+            breaches = tuple(
+                structs.replace(breach, acknowledged_at=at, reason=reason)
+                if breach.open and breach.kind in kinds
+                else breach
+                for breach in record.breaches
+            )
+            after = structs.replace(record, breaches=breaches)
+            if "witness_missing" in names:
+                after = structs.replace(after, excused=record.missing)
+            if "witness_swapped" in names and record.found_on:
+                after = structs.replace(after, volume=record.found_on, found_on="", missing="")
+            if "witness_foreign" in names and record.foreign:
+                after = structs.replace(after, state=ChainState.ENDED)
+            if after != record:
+                self._keep(node, after, commit)
+        self._thin(node, commit)
+        return self.restate(node, at)
+
+    def excuse_collector(self, commit: Commit) -> None:
+        """An operator took note that the collector had been restored."""
+        for name, chain_id in sorted(self._behind):
+            node = self._nodes[name]
+            self._keep(node, structs.replace(node.chains[chain_id], behind_excused=True), commit)
+
+    def announce(self, node: Node, window: RestoreWindow, commit: Commit) -> None:
+        """A restore is under way: what is lost until it ends is on record, and nobody is called."""
+        node.window = commit.windows[node.name] = window
+
+    def expire(self, at: float, commit: Commit) -> None:
+        """Let go of announcements that are over."""
+        for node in self._nodes.values():
+            if node.window is not None and node.window.until < at:
+                node.window = commit.windows[node.name] = None
+
+    def forget(self, node: Node) -> None:
+        """The node is gone; the store drops its chains with it."""
+        for chain_id in node.chains:
+            self._behind.discard((node.name, chain_id))
+            self._unhold(node.name, chain_id)
+
+
+def _expect(node: str, install_id: str, volume: str, records: list[ChainRecord]) -> Publish:
+    chains = [
+        Expected(
+            volume=volume,
+            chain_id=record.chain_id,
+            head=record.promised,
+            frozen=record.state is ChainState.FROZEN,
+        )
+        for record in records
+    ]
+    return Publish(
+        node,
+        Expect(install_id=install_id, chains=chains or [Expected(volume=volume, chain_id="", head=None)]),
+    )
+
+
+def _heard_at(record: ChainRecord) -> float:
+    return max(record.head_at, record.began_at, *(read.at for read in record.reads))
+
+
+def _temporary(node: Node, volume: str) -> bool:
+    """Whether the volume is known to claim no more than to survive a reboot: class D0 or D1."""
+    facts = node.resources.get(("volume", volume), {})
+    return facts.get("durability_class") in {"D0", "D1", 0, 1} or facts.get("volatile") is True
+
+
+def _older(node: Node, boot: str, than: str) -> bool:
+    """Whether a boot is known to have come before another one."""
+    boots = node.record.boots
+    return boot in boots and than in boots and boots.index(boot) < boots.index(than)
+
+
+def _sender(node: Node, record: ChainRecord, witness: Witness) -> Sender:
+    writer = record.writer
+    if (witness.install_id, witness.boot_id) == (writer.install_id, writer.boot_id):
+        return Sender.CURRENT
+    here: Life | None = node.lives.get((witness.install_id, witness.boot_id))
+    if together(here, node.lives.get((writer.install_id, writer.boot_id))):
+        return Sender.ALIVE
+    return Sender.OLDER if _older(node, witness.boot_id, writer.boot_id) else Sender.NEWER
+
+
+def _later(node: Node, record: ChainRecord, witness: Witness, sender: Sender) -> tuple[Read, ...]:
+    """The remembered reads that came after the witness was written."""
+    if sender is Sender.NEWER:
+        return ()
+    same = (witness.install_id, witness.boot_id)
+    return tuple(
+        read
+        for read in record.reads
+        if (
+            read.position > witness.position
+            if (read.install_id, read.boot_id) == same
+            else not _older(node, read.boot_id, witness.boot_id)
+        )
+    )
+
+
+def _stale(node: Node, record: ChainRecord, report: ChainReport) -> bool:
+    """Whether something newer was compared already. A copy of a machine's memory begins to count anew."""
+    if report.cause is ReadCause.FORK or not record.reads:
+        return False
+    newest = record.reads[-1]
+    if (report.install_id, report.boot_id) == (newest.install_id, newest.boot_id):
+        return report.position <= newest.position
+    lives = node.lives
+    here, there = (report.install_id, report.boot_id), (newest.install_id, newest.boot_id)
+    return _older(node, report.boot_id, newest.boot_id) and not together(lives.get(here), lives.get(there))
