@@ -353,7 +353,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple | frozenset | set):
         return f"[{', '.join(_toml(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{_toml(key)} = {_toml(one)}' for key, one in value.items())} }}".replace(
-            "{  }", "{}"
-        )
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(below)}' for key, below in value.items())}}}"
     return "unset" if value is UNSET else str(value)

@@ -2,7 +2,8 @@
 
 A configuration type is a Struct whose fields all have defaults, so that one mistake hides no other: what cannot be
 used is replaced by its default, reported, and the reading goes on. Sections are nested Structs, repeated sections
-(`[[receiver]]`) are tuples of Structs. A duration is a `Seconds` and is written with its unit: "90s", "5m", "1h30m".
+(`[[receiver]]`) are tuples of Structs, tables whose keys are the user's own are dicts of leaves, whose wrong entries
+are left out. A duration is a `Seconds` and is written with its unit: "90s", "5m", "1h30m".
 
 Environment variables override the file: `HOLDFAST__SECTION__KEY`. Their values are TOML where the key is no text.
 """
@@ -79,10 +80,11 @@ class Reading(Generic[T]):
     def refuse(self, path: Path, why: str) -> None:
         """Report that the value at `path` cannot be used. Of a text that is no TOML only the first mistake is known."""
         self._refused.add(path)
-        variable = self._variables.get(path)
+        # A table may come whole from one variable.
+        variable = self._variables.get(path) or self._variables.get(path[:-1])
         if self._illegible and variable is None:
             return
-        line = None if variable else self._line(path)
+        line = None if variable else self._line(path) or self._line_of_inline(path)
         if line is None:
             # A section nobody knows may have come with a variable of a key in it.
             below = (name for known, name in self._variables.items() if known[: len(path)] == path)
@@ -146,7 +148,29 @@ class Reading(Generic[T]):
                 self.refuse(path, f"is a repeated section: write [[{_dotted(path)}]]")
                 return msgspec.UNSET
             return tuple(self._struct(repeated, item, (*path, index)) for index, item in enumerate(raw))
+        if get_origin(type_) is dict:
+            raw = _of_variable(type_, raw) if isinstance(raw, _Variable) else raw
+            key_type, value_type = get_args(type_)
+            return self._entries(key_type, value_type, raw, path)
         return self._leaf(type_, raw, path)
+
+    def _entries(self, key_type: Any, value_type: Any, raw: Any, path: Path) -> Any:
+        """A table of the user's own keys. What a key must be, its type's description says."""
+        if not isinstance(raw, dict):
+            self.refuse(path, f"{raw!r} is no table: write {{ KEY = VALUE, … }}")
+            return msgspec.UNSET
+        entries = {}
+        for key, given in raw.items():
+            here = (*path, key)
+            try:
+                msgspec.convert(key, key_type)
+            except msgspec.ValidationError:
+                self.refuse(here, f"{key!r} is not {_described(key_type)}")
+                continue
+            read = self._value(value_type, given, here)
+            if read is not msgspec.UNSET:
+                entries[key] = read
+        return entries
 
     def _leaf(self, type_: Any, raw: Any, path: Path) -> Any:
         if isinstance(raw, _Variable):
@@ -184,6 +208,12 @@ class Reading(Generic[T]):
                 )
         return {name: seconds for name, seconds in read.items() if seconds is not None}
 
+    def _line_of_inline(self, path: Path) -> int | None:
+        """The line of `classes = { "/data" = "D2" }`, for what stands within; None when it stands elsewhere."""
+        key = re.compile(rf"\s*{re.escape(str(path[-2]))}\s*=\s*{{") if len(path) > 1 else None
+        line = self._line(path[:-1]) if key else None
+        return line if line and key and key.match(self._lines[line - 1]) else None
+
     def _line(self, path: Path) -> int | None:
         """The line the key or its nearest table stands on, by a plain look at the text; None when not found."""
         tables = [str(part) for part in path[:-1] if isinstance(part, str)]
@@ -203,6 +233,12 @@ class Reading(Generic[T]):
             elif current == tables and key.match(line) and (not count or count == wanted + 1):
                 return number
         return found
+
+
+def _described(type_: Any) -> str:
+    """`an absolute path`: the description in the type's annotation."""
+    notes = [note for note in getattr(type_, "__metadata__", ()) if isinstance(note, Meta)]
+    return next((note.description for note in notes if note.description), str(type_))
 
 
 def _repeated(type_: Any) -> Any:

@@ -57,6 +57,11 @@ _DECLARED: list[Fact] = [*(fact for kind in _KINDS for fact in kind.FACTS), *_ev
 
 _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("node", "session"): ("connected", "lost", "stopped"),
+    **{
+        (kind, "verdict"): ("durable", "unknown", "at_risk", "not_durable", "lost")
+        for kind in ("node", "volume", "service")
+    },
+    ("device", "medium"): device.MEDIA,
     ("volume", "witness_loss"): (
         "",
         "lost_tail",

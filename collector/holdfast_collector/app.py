@@ -78,7 +78,9 @@ class App:
             receivers=[_core_receiver(receiver) for receiver in config.receiver],
             started_at=self._started_at,
         )
-        self._exposition = Exposition(self._collector.nodes, self._collector.alerts, self._metrics)
+        self._exposition = Exposition(
+            self._collector.nodes, self._collector.alerts, self._metrics, self._collector.rulings
+        )
         self._dispatch = Dispatch(
             self._collector,
             works=lambda: not self.readiness(),

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from holdfast_collector.config import Config
 from holdfast_collector.core.collector import Collector
-from holdfast_collector.core.effect import Noted, Transitioned
+from holdfast_collector.core.effect import Noted, Transitioned, Turned
 from holdfast_collector.core.event import CoreEvent
 from holdfast_collector.exposition import Exposition
 from holdfast_collector.own_metrics import OwnMetrics
@@ -39,7 +39,7 @@ class StreamItem(Struct, frozen=True, kw_only=True):
     """Something people who watch are told as it happens."""
 
     at: float
-    happened: Transitioned | Noted
+    happened: Transitioned | Turned | Noted
 
 
 @dataclass(kw_only=True)

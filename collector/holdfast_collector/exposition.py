@@ -21,9 +21,11 @@ from msgspec import Struct
 
 from holdfast_collector.core.node import Node
 from holdfast_collector.core.record import Tracked
+from holdfast_collector.core.rulings import Rulings
 from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_collector.series import AlertSeries, NodeSeries
 from holdfast_collector.text_format import Family
+from holdfast_collector.verdict_series import VerdictSeries
 
 SLICE_SECONDS = 0.003
 """Work between two turns for others. A turn costs some 20 µs, so this is thrift; what must not be passed is 20 ms."""
@@ -99,8 +101,16 @@ class _Turns:
 class Exposition:
     """Keeps the page. Lives in the event loop's thread."""
 
-    def __init__(self, nodes: Mapping[str, Node], alerts: Mapping[str, Tracked], own: OwnMetrics) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        alerts: Mapping[str, Tracked],
+        own: OwnMetrics,
+        rulings: Rulings | None = None,
+    ) -> None:
         self._nodes = nodes
+        self._rulings = rulings or Rulings()
+        self._verdict_series = VerdictSeries()
         self._alerts = alerts
         self._own = own
         self._node_series = NodeSeries()
@@ -117,6 +127,7 @@ class Exposition:
         """A node is gone, and its series with it."""
         self._due.pop(node, None)
         self._node_series.forget(node)
+        self._verdict_series.forget(node)
 
     async def page(self, format_: Format, *, gzipped: bool) -> Page:
         """The page as of now. Two scrapes at once come one after the other: they share what is rewritten."""
@@ -139,6 +150,7 @@ class Exposition:
             node = self._nodes.get(name)
             if node is not None:
                 self._node_series.write(node)
+                self._verdict_series.write(name, self._rulings.of(name))
             if turns.due:
                 await turns.give()
         # Reports that change nothing else move their node's time all the same.
@@ -164,7 +176,11 @@ class Exposition:
         await turns.give()
         chunks = [self._own.render(openmetrics=openmetrics)]
         await turns.give()
-        families: list[Family] = [*self._alert_series.families, *self._node_series.families]
+        families: list[Family] = [
+            *self._alert_series.families,
+            *self._verdict_series.families,
+            *self._node_series.families,
+        ]
         pending: list[bytes] = []
         for family in families:
             if not family.lines:

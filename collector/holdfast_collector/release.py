@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from holdfast_collector.context import REJECTION_BYTES_MAX, Rejection, StreamItem
-from holdfast_collector.core.effect import Forgot, Noted, Publish, Refreshed, Rejected, Transitioned
+from holdfast_collector.core.effect import Forgot, Noted, Publish, Refreshed, Rejected, Transitioned, Turned
 from holdfast_collector.core.record import Notice
 from holdfast_collector.engine import Released
 from holdfast_collector.exposition import Exposition
@@ -61,6 +61,9 @@ class Release:
                 case Transitioned():
                     self._transitioned(effect)
                     self._hub.tell(StreamItem(at=batch.at, happened=effect))
+                case Turned():
+                    self._turned(effect)
+                    self._hub.tell(StreamItem(at=batch.at, happened=effect))
                 case Noted():
                     self._log.info(effect.event, node=effect.node, detail=effect.detail)
                     self._hub.tell(StreamItem(at=batch.at, happened=effect))
@@ -81,6 +84,19 @@ class Release:
                 bytes=len(effect.payload),
                 payload=_printable(effect.payload[:REJECTION_BYTES_MAX]),
             )
+        )
+
+    def _turned(self, effect: Turned) -> None:
+        # What an operator looks for when asking since when: services and nodes. The rest is on the page.
+        level = self._log.info if effect.kind in {"service", "node"} else self._log.debug
+        level(
+            "verdict turned",
+            node=effect.node,
+            resource_kind=effect.kind,
+            resource=effect.resource,
+            before=effect.before and effect.before.value,
+            after=effect.after and effect.after.value,
+            reason=effect.reason,
         )
 
     def _transitioned(self, effect: Transitioned) -> None:

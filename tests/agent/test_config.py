@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from holdfast_agent import config
 from holdfast_agent.broker import BrokerAddress
@@ -22,6 +22,9 @@ class ShelfSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     boards: tuple[str, ...] = ("top",)
     patience: Seconds = 3.0
+    strength: dict[
+        Annotated[str, Meta(pattern="^/", description="an absolute path")], Literal["weak", "strong"]
+    ] = {}
 
 
 class Shelf(Poll[int]):
@@ -117,6 +120,41 @@ def test_settings_of_a_probe_stand_beside_what_every_probe_has(tmp_path: Path) -
     assert probe == config.ProbeConfig(
         enabled=False, period=60.0, timeout=0.0, settings=ShelfSettings(boards=("low",), patience=3600.0)
     )
+
+
+def test_a_table_of_the_users_own_keys_stands_in_line_or_by_itself(tmp_path: Path) -> None:
+    inline = load(tmp_path, MINIMAL + '[probes.shelf]\nstrength = { "/top" = "weak" }\n')
+    itself = load(tmp_path, MINIMAL + '[probes.shelf.strength]\n"/top" = "weak"\n')
+
+    for loaded in (inline, itself):
+        settings = loaded.config.probes["shelf"].settings
+        assert isinstance(settings, ShelfSettings)
+        assert settings.strength == {"/top": "weak"}
+    assert ("probes.shelf.strength", '{"/top" = "weak"}') in [row[:2] for row in inline.rows]
+
+
+def test_a_wrong_entry_of_such_a_table_is_told_with_its_place(tmp_path: Path) -> None:
+    inline = MINIMAL + '[probes.shelf]\nstrength = { "/top" = "stong", "low" = "weak" }\n'
+    itself = MINIMAL + '[probes.shelf.strength]\n"/top" = 3\n"low" = "weak"\n'
+    variable = {"HOLDFAST__PROBES__SHELF__STRENGTH": '{ "/top" = "stong" }'}
+
+    assert mistakes(tmp_path, inline) == [
+        "agent.toml:4: probes.shelf.strength./top: 'stong' is none of weak, strong; did you mean 'strong'?",
+        "agent.toml:4: probes.shelf.strength.low: 'low' is not an absolute path",
+    ]
+    assert mistakes(tmp_path, itself) == [
+        "agent.toml:4: probes.shelf.strength./top: 3 is none of weak, strong",
+        "agent.toml:5: probes.shelf.strength.low: 'low' is not an absolute path",
+    ]
+    assert mistakes(tmp_path, MINIMAL, variable) == [
+        (
+            "environment variable HOLDFAST__PROBES__SHELF__STRENGTH: probes.shelf.strength./top: 'stong' is none of weak, "
+            "strong; did you mean 'strong'?"
+        )
+    ]
+    assert mistakes(tmp_path, MINIMAL + '[probes.shelf]\nstrength = "weak"\n') == [
+        "agent.toml:4: probes.shelf.strength: 'weak' is no table: write { KEY = VALUE, … }"
+    ]
 
 
 def test_environment_overrides_the_file(tmp_path: Path) -> None:

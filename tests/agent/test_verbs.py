@@ -77,6 +77,16 @@ def test_once_prints_the_machine_its_volumes_and_every_probe(ask: Asked) -> None
     assert not (ask.folder / "state").exists()  # nothing is remembered
 
 
+def test_once_shows_each_volumes_class_and_why(ask: Asked) -> None:
+    """A declared class has a mark, so that nobody takes it for what the medium shows."""
+    ask.configure("mqtt://127.0.0.1:1", '[probes.devices]\nclasses = { "/" = "D3" }\n')
+
+    out = ask("once").out
+    assert re.search(r"^VOLUME .* CLASS +STATE$", out, re.MULTILINE)
+    assert re.search(r"^/ .* D3! ", out, re.MULTILINE)
+    assert "declared D3 in the configuration" in " ".join(out.split())
+
+
 def test_once_json_is_the_sections_of_the_contract(ask: Asked) -> None:
     ran = ask("once", "--json")
 

@@ -446,6 +446,7 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Alert": shapes.AlertShape,
     "Node": shapes.NodeShape,
     "Node, whole": shapes.NodeDetail,
+    "Verdict": shapes.VerdictShape,
     "Section": shapes.SectionShape,
     "Resource": shapes.ResourceShape,
     "Rule": shapes.RuleShape,

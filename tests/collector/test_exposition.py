@@ -105,6 +105,13 @@ EXPECTED: Series = {
         (f"holdfast_volume_{name}", (("mountpoint", "/srv"), ("node", "n1"), ("volume", "8:1"))): value
         for name, value in {"size_bytes": 1000, "free_bytes": 250, "free_ratio": 0.25, "writable": 1}.items()
     },
+    **{
+        (
+            "holdfast_verdict",
+            (("node", "n1"), ("resource", "8:1"), ("resource_kind", "volume"), ("verdict", verdict)),
+        ): int(verdict == "unknown")  # nobody said what the volume is on
+        for verdict in ("durable", "unknown", "at_risk", "not_durable", "lost")
+    },
 }
 """Every series of the node that `watched(volumes())` makes, its counts of events aside."""
 EVENT_COUNTS = {f"holdfast_{kind}_{name}_total" for name in EVENT_TYPES for kind in ("node", "volume")}
@@ -340,7 +347,8 @@ async def test_page_kept_up_to_date_is_the_page_made_anew() -> None:
             case _:
                 visited.feed(agent.report(random_section()))
         context = visited.context
-        anew = Exposition(context.collector.nodes, context.collector.alerts, OwnMetrics("x", T0))
+        core = context.collector
+        anew = Exposition(core.nodes, core.alerts, OwnMetrics("x", T0), core.rulings)
         if dice.random() < 0.5:
             kept = await text(visited)
             fresh = b"".join((await anew.page(Format.PLAIN, gzipped=False)).chunks).decode()

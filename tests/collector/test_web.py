@@ -211,6 +211,29 @@ async def test_volume_that_takes_no_writes_says_why() -> None:
     assert "/srv takes no writes" in (await page(visited)).text
 
 
+async def test_volume_shows_its_class_whose_word_that_is_and_why() -> None:
+    """The class comes from another probe than the volume's room, and a hostile machine words its reason."""
+    media: dict[str, Value] = {
+        "durability_class": 2,
+        "durability_class_declared": True,
+        "durability_class_reason": f"sda1: a virtual disk {HOSTILE}",
+    }
+    unknown: dict[str, Value] = {
+        "durability_class_reason": "nfs4 filer:/x; its class is that of the storage there"
+    }
+    visited, _ = known(
+        probe("volumes", ("volume", "/srv", VOLUME), ("volume", "/x", VOLUME | {"mountpoint": "/x"})),
+        probe("devices", ("volume", "/srv", media), ("volume", "/x", unknown)),
+    )
+
+    shown = await page(visited, "/nodes/n1")
+
+    assert "D2, outlives the host (declared) sda1: a virtual disk <script>" in shown.text
+    assert "unknown nfs4 filer:/x; its class is that of the storage there" in shown.text
+    assert "script" not in [tag for tag, _ in shown.elements]
+    assert "1 × D2, 1 unknown" in (await page(visited)).text
+
+
 async def test_past_is_marked_as_the_past() -> None:
     visited, _ = known(probe("volumes", ("volume", "8:1", VOLUME)))
     visited.tick(WARM + 100)
@@ -344,3 +367,20 @@ async def test_metrics_are_gzipped_for_whom_takes_it_and_tell_of_each_receiver()
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert other.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert 'holdfast_collector_outbox_notices{receiver="pager"} 0.0\n' in plain.text
+
+
+async def test_verdicts_come_with_what_to_mend_first() -> None:
+    """The worst first; a class that nobody declared is shown as unknown and not as fine."""
+    fine = {
+        **VOLUME,
+        "mountpoint": "/var",
+        "durability_class": 2,
+        "durability_class_reason": "a managed disk",
+    }
+    visited, _ = known(probe("volumes", ("volume", "/var", fine), ("volume", "/srv", VOLUME)))
+
+    shown = (await page(visited, "/nodes/n1")).text
+
+    verdicts = shown[shown.index("Would it survive?") : shown.index("Volumes Mounted at")]
+    assert "/srv volume unknown its durability class is not known" in verdicts
+    assert verdicts.index("/srv volume unknown") < verdicts.index("/var volume durable – D2 never tested")

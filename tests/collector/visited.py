@@ -31,7 +31,7 @@ class Visited:
         self.context = Context(
             config=config or Config(),
             collector=collector,
-            exposition=Exposition(collector.nodes, collector.alerts, metrics),
+            exposition=Exposition(collector.nodes, collector.alerts, metrics, collector.rulings),
             metrics=metrics,
             rejections=deque(maxlen=100),
             started_at=T0,

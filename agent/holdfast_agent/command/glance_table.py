@@ -9,18 +9,22 @@ from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 
 WIDTH = 110
-_OWN_TABLE = ("node", "volume", "service")
+_OWN_TABLE = ("node", "volume", "service", "device")
+_DEVICE_COLUMNS = frozenset(
+    {"type", "size_bytes", "medium", "model", "parents", "leaf_devices", "durability_class"}
+    | {"durability_class_reason", "durability_class_declared"}
+)
 
 
 def render(node: str, glance: Glance) -> str:
     """The whole page."""
     resources: dict[str, list[Resource]] = defaultdict(list)
-    for section in glance.sections:
-        for resource in section.resources:
-            resources[resource.kind].append(resource)
+    for resource in glance.resources():
+        resources[resource.kind].append(resource)
     blocks = [
         _node(node, resources["node"]),
         _volumes(resources["volume"]),
+        _devices(resources["device"]),
         _services(resources["service"]),
         *(_others(kind, resources[kind]) for kind in sorted(resources) if kind not in _OWN_TABLE),
         _happened(glance),
@@ -49,7 +53,8 @@ def _node(node: str, resources: list[Resource]) -> str:
 
 
 def _volumes(resources: list[Resource]) -> str:
-    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "STATE")]
+    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "CLASS", "STATE")]
+    reasons = []
     for resource in sorted(resources, key=lambda each: each.name):
         facts = resource.facts
         rows.append(
@@ -60,10 +65,45 @@ def _volumes(resources: list[Resource]) -> str:
                 _size(facts.get("free_bytes")),
                 _percent(facts.get("free_ratio")),
                 _percent(facts.get("inodes_free_ratio")),
+                _class(facts),
                 volume_state(facts),
             )
         )
-    return _table(rows, right={2, 3, 4, 5}) if resources else ""
+        if reason := facts.get("durability_class_reason"):
+            reasons += _note(f"{resource.name} {_class(facts)}", str(reason))
+    return "\n".join([_table(rows, right={2, 3, 4, 5}), *reasons]) if resources else ""
+
+
+def _devices(resources: list[Resource]) -> str:
+    """What each is and rests on; what other probes say of it stands below."""
+    if not resources:
+        return ""
+    rows = [("DEVICE", "TYPE", "SIZE", "CLASS", "MEDIUM", "ON")]
+    more = []
+    for resource in sorted(resources, key=lambda each: each.name):
+        facts = resource.facts
+        medium = " ".join(str(facts[fact]) for fact in ("medium", "model") if facts.get(fact))
+        rows.append(
+            (
+                resource.name,
+                str(facts.get("type", "")),
+                _size(facts.get("size_bytes")),
+                _class(facts),
+                medium,
+                str(facts.get("parents", "")),
+            )
+        )
+        rest = {name: value for name, value in facts.items() if name not in _DEVICE_COLUMNS}
+        if rest:
+            more += _note(resource.name, ", ".join(f"{name} {_plain(value)}" for name, value in rest.items()))
+    return "\n".join([_table(rows, right={2}), *more])
+
+
+def _class(facts: dict[str, Value]) -> str:
+    """`D2`; `D2!` when it is the operator's word, `?` when nobody knows."""
+    if "durability_class" not in facts:
+        return "?" if "durability_class_reason" in facts else ""
+    return f"D{facts['durability_class']}{'!' if facts.get('durability_class_declared') else ''}"
 
 
 def volume_state(facts: dict[str, Value]) -> str:

@@ -142,7 +142,9 @@ def _volatile(mount: Mount, visible: dict[str, Mount]) -> bool:
     if mount.fstype == "overlay":
         upper = next((o[9:] for o in mount.super_options if o.startswith("upperdir=")), "")
         below = _mount_of(upper, visible)
-        return "volatile" in mount.super_options or (below is not None and below.fstype in MEMORY_TYPES)
+        return bool({"volatile", "fsync=volatile"} & set(mount.super_options)) or (
+            below is not None and below.fstype in MEMORY_TYPES
+        )
     device = mount.source.rpartition("/")[2]
     return mount.source.startswith("/dev/") and device.rstrip("0123456789") in MEMORY_DEVICES
 

@@ -1,8 +1,48 @@
 """What is said of a block device."""
 
-from holdfast_wire.declaration import EventType, Fact, ResourceKind
+from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
-FACTS: list[Fact] = []
+MEDIA = (
+    "azure_data_disk", "azure_local_nvme", "azure_os_disk", "azure_temporary", "ebs_volume", "ec2_instance_store",
+    "ec2_xen_disk", "gcp_local_ssd", "gcp_persistent_disk", "local_disk", "memory", "network_disk", "optical",
+    "persistent_memory", "unknown", "virtual_disk",
+)  # fmt: skip
+"""What a disk can be."""
+
+FACTS: list[Fact] = [
+    *facts(
+        ResourceKind.DEVICE,
+        Origin.AGENT,
+        [
+            ("type", STR, "", "l", "disk, part, lvm, crypt, raid1, mpath, loop, …, as lsblk names it."),
+            ("medium", STR, "", "l", "What a disk is; absent for a device that rests on others."),
+            ("model", STR, "", "l", "A disk's model."),
+            ("serial", STR, "", "l", "A disk's serial number; of an EBS volume its id."),
+            ("transport", STR, "", "l", "How a disk is connected: nvme, sata, virtio, iscsi, …"),
+            ("size_bytes", INT, "bytes", "m", "The device's size."),
+            ("rotational", BOOL, "", "", "A disk that turns, or says so."),
+            ("read_only", BOOL, "", "m", "The device refuses writes."),
+            ("parents", STR, "", "", "The devices it rests on directly, with commas."),
+            ("leaf_devices", STR, "", "", "The disks it ends on, with commas."),
+            (
+                "durability_class",
+                INT,
+                "",
+                "m",
+                "What it survives, 0 to 4 as of a volume; absent where nobody knows.",
+            ),
+            ("durability_class_reason", STR, "", "", "Why that is its class, or why it has none."),
+            ("durability_class_declared", BOOL, "", "", "The class comes from the operator."),
+            (
+                "queue_io_timeout_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "After this long the kernel gives a request up.",
+            ),
+        ],
+    ),
+]
 EVENTS: tuple[EventType, ...] = (
     EventType(
         name="kernel_data_loss",

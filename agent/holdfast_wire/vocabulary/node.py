@@ -97,6 +97,19 @@ FACTS: list[Fact] = [
             ),
         ],
     ),
+    *facts(
+        ResourceKind.NODE,
+        Origin.COLLECTOR,
+        [
+            (
+                "verdict",
+                STR,
+                "",
+                "",
+                "What is said of the node: the worst of its stateful services: durable, unknown, at_risk, not_durable or lost.",
+            ),
+        ],
+    ),
 ]
 EVENTS: tuple[EventType, ...] = (
     EventType(

@@ -40,6 +40,19 @@ FACTS: list[Fact] = [
             ("start_limit_hit", BOOL, "", "", "systemd has given up starting the service."),
         ],
     ),
+    *facts(
+        ResourceKind.SERVICE,
+        Origin.COLLECTOR,
+        [
+            (
+                "verdict",
+                STR,
+                "",
+                "",
+                "What is said of the service: the worst of its state paths: durable, unknown, at_risk, not_durable or lost.",
+            ),
+        ],
+    ),
 ]
 EVENTS: tuple[EventType, ...] = (
     EventType(

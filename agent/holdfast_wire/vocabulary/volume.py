@@ -58,6 +58,73 @@ FACTS: list[Fact] = [
         Origin.COLLECTOR,
         [
             (
+                "verdict",
+                STR,
+                "",
+                "",
+                "What is said of the volume: durable, unknown, at_risk, not_durable or lost.",
+            ),
+        ],
+    ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.AGENT,
+        [
+            (
+                "durability_class",
+                INT,
+                "",
+                "m",
+                "What its medium survives, D0 to D4: 0 volatile, 1 goes with the host; absent where nobody knows.",
+            ),
+            (
+                "durability_class_known",
+                BOOL,
+                "",
+                "m",
+                "Its medium shows its class, or the operator declared it.",
+            ),
+            ("durability_class_reason", STR, "", "", "Where it ends and why that is its class, or is none."),
+            (
+                "durability_class_declared",
+                BOOL,
+                "",
+                "m",
+                "The class comes from the operator, not from the medium.",
+            ),
+            (
+                "durability_class_found",
+                INT,
+                "",
+                "",
+                "The class its medium shows where the operator declared one; absent where it shows none.",
+            ),
+            (
+                "partly_host_local",
+                BOOL,
+                "",
+                "m",
+                "Part of it lies in memory or on a disk that goes with the host, and takes the rest along.",
+            ),
+            (
+                "backing_unallocated_bytes",
+                INT,
+                "bytes",
+                "m",
+                "What of a loop device's file does not exist yet: it needs room below when it is written.",
+            ),
+            ("backing_free_bytes", INT, "bytes", "m", "Free room on the filesystem that holds that file."),
+            ("backing_free_ratio", FLOAT, "ratio", "m", "The same over that filesystem's size."),
+            ("leaf_devices", STR, "", "l", "The disks it ends on, with commas."),
+            ("media", STR, "", "l", "What they are, as the fact medium of a device has it, with commas."),
+            ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
+        ],
+    ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.COLLECTOR,
+        [
+            (
                 "witness_lost",
                 BOOL,
                 "",

@@ -57,6 +57,7 @@ from holdfast_collector.core.record import (
     State,
     Tracked,
 )
+from holdfast_collector.core.rulings import Rulings, rule_anew
 from holdfast_collector.core.seen import SeenMessages
 from holdfast_collector.core.standing import Standing
 from holdfast_collector.core.testimony import Testimony
@@ -107,6 +108,8 @@ class Collector:
         self.nodes: dict[str, Node] = {}
         self.outbox: dict[str, Notice] = {notice.id: notice for notice in state.notices}
         self._court = Court(rules, receivers, state.next_episode)
+        self.rulings = Rulings()
+        """The verdict on every resource. To be read by others."""
         self._blank = Commit()
         self._grace_seconds_max = 0.0
         self._seen = SeenMessages(state.seen)
@@ -203,6 +206,7 @@ class Collector:
                 self._forget(event, commit, effects)
             case RestoreAnnounced():
                 self._announce(event, commit, effects)
+        rule_anew(self.rulings, self._court, self.nodes, event.at, event.at >= self.warm_at, commit, effects)
         if commit.empty:
             return effects
         self._blank = Commit()
@@ -357,6 +361,7 @@ class Collector:
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
         self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
         changed = node.rebuild(folded.touched)
+        self.rulings.note(node, changed)
         node.sample(changed.keys() | folded.observed, self._court.affected, at)
         self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
         self._deadlines.arm(node)
@@ -373,6 +378,7 @@ class Collector:
         for name, keys in self._deadlines.overdue(at).items():
             node = self.nodes[name]
             changed = node.rebuild(keys)
+            self.rulings.note(node, changed)
             self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
             effects.append(Refreshed(name))
         self._tick_standing(at, commit, effects)
@@ -490,5 +496,6 @@ class Collector:
         self._kept.discard(event.node)
         self._deadlines.forget(event.node)
         self._seen.forget_node(event.node)
+        self.rulings.forget(event.node)
         commit.nodes[event.node] = None
         effects.append(Forgot(event.node))

@@ -20,6 +20,7 @@ from holdfast_collector.core.record import (
     Tracked,
 )
 from holdfast_rules import Transition
+from holdfast_rules.verdict import Verdict
 from holdfast_wire import DownMessage
 
 
@@ -128,4 +129,18 @@ class Noted(Struct, frozen=True):
     detail: str = ""
 
 
-Effect = Commit | Publish | Rejected | Refreshed | Forgot | Transitioned | Noted
+class Turned(Struct, frozen=True, kw_only=True):
+    """A verdict that changed: what the shell logs, and streams to people who watch."""
+
+    node: str
+    kind: str
+    resource: str
+    at: float
+    before: Verdict | None
+    """None: there was none."""
+    after: Verdict | None
+    """None: the resource is gone, or there is nothing to judge any more."""
+    reason: str = ""
+
+
+Effect = Commit | Publish | Rejected | Refreshed | Forgot | Transitioned | Turned | Noted

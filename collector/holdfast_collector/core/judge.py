@@ -24,6 +24,7 @@ from holdfast_rules import (
     advance,
     key,
 )
+from holdfast_rules.verdict import Firing, Verdict
 
 GAP_SECONDS_MIN = 30.0
 """Two judgements this far apart still count as one observation: a restarted collector loses no pending time."""
@@ -142,6 +143,24 @@ class Court:
             if rule is not None and (resource_key, rule.id) not in but:
                 subject = ResourceSubject(node, resource_key)
                 self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+
+    def firing_on(self, node: str) -> dict[ResourceKey, list[Firing]]:
+        """The alerts that fire on a node's resources and say something of their verdict."""
+        found: dict[ResourceKey, list[Firing]] = {}
+        for alert_key in self._by_node.get(node, ()):
+            alert = self.alerts[alert_key].alert
+            rule = self.rules.by_id.get(alert.rule_id)
+            if rule is not None and rule.verdict and alert.state is AlertState.FIRING:
+                found.setdefault((alert.kind, alert.resource), []).append(
+                    Firing(
+                        rule_id=rule.id,
+                        alert=alert.alertname,
+                        effect=Verdict(rule.verdict),
+                        text=alert.annotations.get("summary", alert.alertname),
+                        since=alert.fired_at,
+                    )
+                )
+        return found
 
     def nodes_with_alerts(self) -> list[str]:
         """The nodes that have alerts, pending or firing."""

@@ -91,6 +91,8 @@ class Node:
         """When a resource's facts were last observed, collector's clock."""
         self.histories: dict[tuple[str, str, str], Series] = {}
         """(kind, name, fact) → samples, for the facts that rules look back on."""
+        self.verdicts: Mapping[ResourceKey, str] = {}
+        """What is said of its resources, see `rulings`: a fact of theirs that rules may ask for."""
         self.owners: dict[ResourceKey, str] = {}
         """The probe that last stated a resource: its complete silence about it means the resource is gone."""
 
@@ -166,6 +168,8 @@ class Node:
             facts.update(self._own_facts())
         if facts:
             facts = {**_EVENTLESS.get(kind, {}), **facts}
+            if key in self.verdicts:
+                facts["verdict"] = self.verdicts[key]
         for type_, count in self.counts.get(key, {}).items():
             facts[f"{type_}_total"] = count.total
             facts[f"{type_}_last"] = count.last

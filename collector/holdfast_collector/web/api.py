@@ -77,6 +77,7 @@ def node(context: Context, name: str) -> Any:
         found,
         [alert_shape(row.key, row.alert, row.inhibited_by) for row in active],
         [resolved_shape(row) for row in resolved],
+        context.collector.rulings.of(name).values(),
     )
 
 

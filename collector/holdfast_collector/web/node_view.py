@@ -14,7 +14,9 @@ from holdfast_collector.core.record import EventCount, Tracked
 from holdfast_collector.web import alert_view
 from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
+from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
+from holdfast_collector.web.verdict_view import VerdictView, verdict_views
 from holdfast_collector.web.words import NEVER, Moment, counted, moment, percent, plain, size, span
 from holdfast_rules import AlertState
 from holdfast_wire import SectionStatus
@@ -24,6 +26,7 @@ ALERTS_SHOWN = 100
 EVENTS_SHOWN = 50
 RESOLVED_SHOWN = 50
 SERVICES_SHOWN = 500
+VERDICTS_SHOWN = 500
 VOLUMES_SHOWN = 500
 
 Facts = Mapping[str, Value]
@@ -72,6 +75,7 @@ class VolumeView(Struct, frozen=True, kw_only=True):
     used_percent: int | None
     """0 to 100; None when nobody knows."""
     inodes: str
+    durability: DurabilityView
     writes: str
     tone: str
     alerts: list[str]
@@ -105,6 +109,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     firing: list[AlertView]
     pending: list[AlertView]
     resolved: list[AlertView]
+    verdicts: list[VerdictView]
     volumes: list[VolumeView]
     volumes_why: str
     """Why there are none."""
@@ -152,6 +157,7 @@ def node_view(context: Context, node: Node) -> NodeView:
         firing=alert_view.active(_in(rows, AlertState.FIRING), now),
         pending=alert_view.active(_in(rows, AlertState.PENDING), now),
         resolved=alert_view.resolved(ended[:RESOLVED_SHOWN], now),
+        verdicts=verdict_views(context.collector.rulings.of(node.name), now)[:VERDICTS_SHOWN],
         volumes=volumes[:VOLUMES_SHOWN],
         volumes_why="" if volumes else _why_none(node, "volume"),
         services=troubled[:SERVICES_SHOWN],
@@ -282,6 +288,7 @@ def _volume(name: str, facts: Facts, alerts: list[str], as_of: Moment) -> Volume
         free=words,
         used_percent=None if ratio is None else max(0, min(100, round((1 - ratio) * 100))),
         inodes=f"{percent(inodes)} of inodes" if inodes is not None and inodes < 0.2 else "",
+        durability=durability(facts),
         writes=writes,
         tone="unknown" if as_of is not NEVER and tone != "bad" else tone,
         alerts=alerts,

@@ -4,12 +4,16 @@ Instants are Unix seconds UTC by the collector's clock and end in `_at` or `_sin
 never 0. Fields may be added; none is renamed, removed or given another meaning within `/api/v1`.
 """
 
+from collections.abc import Iterable
+
 from msgspec import UNSET, Struct, UnsetType
 
 from holdfast_collector.core.node import HeldSection, Node
 from holdfast_collector.core.record import EventCount, Resolved
+from holdfast_collector.core.rulings import Ruled
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_rules import Alert, Rule
+from holdfast_rules.verdict import Reason, Verdict
 from holdfast_wire.message import Capability, SpoolState, Value
 
 
@@ -80,6 +84,25 @@ class ResourceShape(Struct, frozen=True, kw_only=True):
     facts: dict[str, Value]
 
 
+class VerdictShape(Struct, frozen=True, kw_only=True):
+    """What is said of one resource, and why."""
+
+    kind: str
+    name: str
+    verdict: Verdict
+    since: float
+    last: Verdict | None
+    """What it was when its evidence was last complete, where it is unknown now and was worse."""
+    reasons: tuple[Reason, ...]
+    """Worst first, of equally bad ones the deepest; the first is what to mend first."""
+    durability_class: int | None
+    required_class: int | None
+    flush: str
+    """honest, unknown or lying."""
+    integrity: str
+    """checked, unchecked or corrupt."""
+
+
 class NodeDetail(Struct, frozen=True, kw_only=True):
     """All that is known of a node."""
 
@@ -100,6 +123,7 @@ class NodeDetail(Struct, frozen=True, kw_only=True):
     events: list[EventCount]
     alerts: list[AlertShape]
     resolved: list[AlertShape]
+    verdicts: list[VerdictShape]
 
 
 class RuleShape(Struct, frozen=True, kw_only=True):
@@ -244,7 +268,26 @@ def section_shape(held: HeldSection) -> SectionShape:
     )
 
 
-def node_detail(node: Node, alerts: list[AlertShape], resolved: list[AlertShape]) -> NodeDetail:
+def verdict_shape(ruled: Ruled) -> VerdictShape:
+    """What is said of one resource."""
+    ruling = ruled.ruling
+    return VerdictShape(
+        kind=ruling.kind,
+        name=ruling.resource,
+        verdict=ruling.verdict,
+        since=ruled.since,
+        last=ruling.last,
+        reasons=ruling.reasons,
+        durability_class=ruling.durability_class,
+        required_class=ruling.required_class,
+        flush=ruling.flush,
+        integrity=ruling.integrity,
+    )
+
+
+def node_detail(
+    node: Node, alerts: list[AlertShape], resolved: list[AlertShape], verdicts: Iterable[Ruled]
+) -> NodeDetail:
     """All that is known of a node."""
     birth = node.record.birth
     return NodeDetail(
@@ -269,6 +312,7 @@ def node_detail(node: Node, alerts: list[AlertShape], resolved: list[AlertShape]
         events=[count for counts in node.counts.values() for count in counts.values()],
         alerts=alerts,
         resolved=resolved,
+        verdicts=[verdict_shape(ruled) for ruled in verdicts],
     )
 
 

@@ -14,6 +14,7 @@ from holdfast_collector.core.node import Node
 from holdfast_collector.core.record import Tracked
 from holdfast_collector.web import alert_view
 from holdfast_collector.web.alert_view import AlertView
+from holdfast_collector.web.durability_view import tally
 from holdfast_collector.web.fleet import NodeState, Survey, state_of
 from holdfast_collector.web.words import Moment, counted, moment, percent, plain, span
 from holdfast_rules import AlertState
@@ -52,6 +53,8 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     state: NodeState
     last_report: Moment
     volume: VolumeGlance
+    classes: str
+    """How many volumes have which durability class."""
     failed: int | None
     """Services that failed; None when nobody knows."""
     firing: dict[str, int]
@@ -230,6 +233,7 @@ def node_row(node: Node, rows: Sequence[Tracked], now: float) -> NodeRow:
         state=state_of(node),
         last_report=moment(node.last_report_at, now),
         volume=_glance(node),
+        classes=tally(facts for (kind, _), facts in node.resources.items() if kind == "volume"),
         failed=sum(facts.get("failed") is True for facts in services) if services else None,
         firing={severity: firing[severity] for severity in alert_view.SEVERITY_RANK if severity in firing},
         claimed_twice=bool(node.claimants),

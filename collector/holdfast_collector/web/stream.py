@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from holdfast_collector.context import Context, StreamItem
-from holdfast_collector.core.effect import Transitioned
+from holdfast_collector.core.effect import Transitioned, Turned
 from holdfast_collector.web.guard import Message, Receive, Scope, Send
 from holdfast_collector.web.shapes import alert_shape
 
@@ -32,6 +32,9 @@ def frame(item: StreamItem) -> bytes:
             "transition": happened.transition.value,
             "alert": alert_shape(happened.tracked.key, happened.tracked.alert, happened.tracked.inhibited_by),
         }
+    elif isinstance(happened, Turned):
+        name = "verdict"
+        data = msgspec.to_builtins(happened)
     else:
         name = "node"
         data = {"at": item.at, "node": happened.node, "event": happened.event, "detail": happened.detail}

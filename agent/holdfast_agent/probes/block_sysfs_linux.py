@@ -1,0 +1,180 @@
+"""/sys/class/block, /sys/fs/btrfs and udev's database, read into plain data. Nothing here needs a privilege."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from holdfast_agent.probes.media_raw import BtrfsRaw, DeviceRaw, MdRaw, PlatformRaw
+
+SECTOR_BYTES = 512
+"""Of `size` in sysfs, whatever the device's own sector is (Documentation/ABI/stable/sysfs-block)."""
+_SERIAL_PAGE_HEADER_BYTES = 4
+
+
+def read_devices(sysfs: Path, rootfs: Path) -> dict[str, DeviceRaw]:
+    """Every block device by the kernel's name. One that goes away meanwhile is left out."""
+    devices = {}
+    for name in _names(sysfs / "class" / "block"):
+        with contextlib.suppress(OSError):
+            devices[name] = _device(sysfs, rootfs, name)
+    return devices
+
+
+def read_btrfs(sysfs: Path) -> dict[str, BtrfsRaw]:
+    """Every mounted btrfs by UUID (Documentation/ABI/testing/sysfs-fs-btrfs)."""
+    found = {}
+    for uuid in _names(sysfs / "fs" / "btrfs"):
+        folder = sysfs / "fs" / "btrfs" / uuid
+        if not (folder / "devices").is_dir():
+            continue
+        profiles = {
+            entry.name
+            for kind in ("data", "metadata", "system", "mixed")
+            for entry in _folders(folder / "allocation" / kind)
+        }
+        missing = sum(_line(entry / "missing") == "1" for entry in _folders(folder / "devinfo"))
+        found[uuid] = BtrfsRaw(devices=_names(folder / "devices"), profiles=sorted(profiles), missing=missing)
+    return found
+
+
+def read_platform(sysfs: Path, procfs: Path) -> PlatformRaw:
+    """What SMBIOS says, and whether the processor knows of a hypervisor."""
+    dmi = sysfs / "class" / "dmi" / "id"
+    return PlatformRaw(
+        vendor=_line(dmi / "sys_vendor"),
+        product=_line(dmi / "product_name"),
+        version=_line(dmi / "product_version"),
+        chassis_asset_tag=_line(dmi / "chassis_asset_tag"),
+        hypervisor=_hypervisor(sysfs, procfs),
+    )
+
+
+def _hypervisor(sysfs: Path, procfs: Path) -> bool | None:
+    if (sysfs / "hypervisor" / "type").exists() or (procfs / "device-tree" / "hypervisor").exists():
+        return True
+    for line in _text(procfs / "cpuinfo").splitlines():
+        if line.startswith("flags"):
+            return "hypervisor" in line.split()
+    return None
+
+
+def _device(sysfs: Path, rootfs: Path, name: str) -> DeviceRaw:
+    entry = sysfs / "class" / "block" / name
+    real = entry.resolve(strict=True)
+    partition = (entry / "partition").exists()
+    number = _line(entry / "dev")
+    udev = _udev(rootfs / "run" / "udev" / "data" / f"b{number}")
+    queue, device = entry / "queue", entry / "device"
+    return DeviceRaw(
+        number=number,
+        path=str(real.relative_to(sysfs.resolve())),
+        whole=real.parent.name if partition else "",
+        size_bytes=(_number(entry / "size") or 0) * SECTOR_BYTES,
+        read_only=_line(entry / "ro") == "1",
+        hidden=_line(entry / "hidden") == "1",
+        rotational=None if partition else _flag(queue / "rotational"),
+        io_timeout_ms=None if partition else _number(queue / "io_timeout"),
+        vendor="" if partition else _line(device / "vendor"),
+        model="" if partition else _line(device / "model"),
+        serial="" if partition else _serial(entry, udev),
+        transport="" if partition else _nvme_transport(device),
+        namespace_id=None if partition else _number(entry / "nsid"),
+        vmbus_id="" if partition else _vmbus_id(real, sysfs),
+        slaves=_names(entry / "slaves"),
+        mapper_name=_line(entry / "dm" / "name"),
+        mapper_uuid=_line(entry / "dm" / "uuid"),
+        md=_md(entry / "md") if not partition and (entry / "md").is_dir() else None,
+        loop_file=_line(entry / "loop" / "backing_file"),
+        bcache_mode=_line(entry / "bcache" / "cache_mode"),
+        bcache_cache=(entry / "bcache" / "cache_replacement_policy").exists(),
+        filesystem_uuid=udev.get("ID_FS_UUID", ""),
+    )
+
+
+def _md(folder: Path) -> MdRaw:
+    return MdRaw(
+        level=_line(folder / "level"),
+        layout=_number(folder / "layout") or 0,
+        degraded=_number(folder / "degraded") or 0,
+        members={
+            entry.name.removeprefix("dev-"): _line(entry / "state")
+            for entry in _folders(folder)
+            if entry.name.startswith("dev-")
+        },
+    )
+
+
+def _serial(entry: Path, udev: dict[str, str]) -> str:
+    """Of virtio the disk's own, of NVMe the controller's, of SCSI page 80 of its vital product data."""
+    known = _line(entry / "serial") or _line(entry / "device" / "serial") or udev.get("ID_SERIAL_SHORT", "")
+    if known:
+        return known
+    try:
+        page = (entry / "device" / "vpd_pg80").read_bytes()[_SERIAL_PAGE_HEADER_BYTES:]
+    except OSError:
+        return ""
+    return page.decode("ascii", "replace").strip("\0 ")
+
+
+def _nvme_transport(device: Path) -> str:
+    """Of the controller, or of the first one below a subsystem with several."""
+    direct = _line(device / "transport")
+    return direct or next(
+        (_line(entry / "transport") for entry in _folders(device) if entry.name.startswith("nvme")), ""
+    )
+
+
+def _vmbus_id(real: Path, sysfs: Path) -> str:
+    """`device_id` of the nearest Hyper-V device above the disk."""
+    if "VMBUS" not in str(real).upper():
+        return ""
+    for above in real.parents:
+        if above == sysfs.resolve():
+            break
+        if found := _line(above / "device_id"):
+            return found
+    return ""
+
+
+def _udev(path: Path) -> dict[str, str]:
+    """The properties udev keeps of a device: lines `E:NAME=value` (src/libsystemd/sd-device)."""
+    properties = {}
+    for line in _text(path).splitlines():
+        name, equals, value = line[2:].partition("=")
+        if line.startswith("E:") and equals:
+            properties[name] = value
+    return properties
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if (folder / name).is_dir()]
+
+
+def _flag(path: Path) -> bool | None:
+    word = _line(path)
+    return word == "1" if word else None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_line(path))
+    except ValueError:
+        return None
+
+
+def _line(path: Path) -> str:
+    return _text(path).strip("\0\n ")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

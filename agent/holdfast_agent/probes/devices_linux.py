@@ -1,0 +1,220 @@
+"""Devices and media: on which medium each block device and each volume ends, and what it survives by that.
+
+Reads sysfs, and udev's database where there is one; asks `dmsetup table` and `zpool status` where there are such
+devices, for only they tell a mirror from a stripe there. It opens no block device.
+
+A class comes from what a disk says of itself, or from the operator (`classes`, `unidentified`), whose word counts.
+Where neither says anything there is none: nothing is taken for durable because it looks like a disk.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
+from holdfast_agent.probes.block_devices_linux import name_of_path
+from holdfast_agent.probes.block_sysfs_linux import SECTOR_BYTES, read_btrfs, read_devices, read_platform
+from holdfast_agent.probes.filesystem_media import holding
+from holdfast_agent.probes.media_facts import (
+    MediaSettings,
+    device_facts,
+    device_matters,
+    machine_media,
+    seen_volumes,
+    unmet_declarations,
+    volume_media_facts,
+)
+from holdfast_agent.probes.media_raw import DeviceRaw, LoopRoom, MediaRaw
+from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mountinfo import Mount
+from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, Volume
+from holdfast_wire import Resource
+from holdfast_wire.fact import ResourceKind
+
+TOOL_TIMEOUT_SECONDS = 5.0
+_FS_IOC_GETFSUUID = 0x80111500
+"""_IOR(0x15, 0, struct fsuuid2), since Linux 6.9 (include/uapi/linux/fs.h)."""
+_UUID_BYTES = 16
+
+
+class Devices(Poll[MediaRaw], Watch):
+    """The machine's block devices, and the media of its volumes."""
+
+    name = "devices"
+    platforms = frozenset({"linux"})
+    cost = "nobody knows on which medium a volume lies, and so not what it survives"
+    period_seconds = 60.0
+    timeout_seconds = 15.0
+    settings_type = MediaSettings
+    emits = tuple(
+        ("device", fact)
+        for fact in (
+            "type", "medium", "model", "serial", "transport", "size_bytes", "rotational", "read_only",
+            "parents", "leaf_devices", "durability_class", "durability_class_reason", "durability_class_declared",
+            "queue_io_timeout_seconds",
+        )
+    ) + tuple(
+        ("volume", fact)
+        for fact in (
+            "durability_class", "durability_class_known", "durability_class_reason", "durability_class_declared",
+            "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local",
+            "backing_unallocated_bytes", "backing_free_bytes", "backing_free_ratio",
+        )
+    )  # fmt: skip
+
+    def __init__(self, context: ProbeContext) -> None:
+        super().__init__(context)
+        settings = context.settings
+        self._settings = settings if isinstance(settings, MediaSettings) else MediaSettings()
+
+    def check(self) -> None:
+        if not (self.context.sysfs / "class" / "block").is_dir():
+            raise Unsupported(f"there is no {self.context.sysfs}/class/block")
+
+    def read(self) -> MediaRaw:
+        self.check()
+        context = self.context
+        machine, own = self._mountinfo("1"), self._mountinfo("self")
+        volumes, mounts = seen_volumes(machine, own)
+        devices = _with_room(read_devices(context.sysfs, context.rootfs), mounts)
+        tables, unreadable = _mapper_tables(devices)
+        pools, pools_unreadable = "", ""
+        if any(mount.fstype == "zfs" for mount in mounts.values()):
+            pools, pools_unreadable = _output("zpool", "status", "-P", "-L")
+        sources = [mount.source for mount in mounts.values()]
+        named = [path for path in (*sources, *self._settings.classes) if path.startswith("/dev/")]
+        return MediaRaw(
+            machine_mounts=machine,
+            own_mounts=own,
+            platform=read_platform(context.sysfs, context.procfs),
+            devices=devices,
+            mapper_tables=tables,
+            mapper_unreadable=unreadable,
+            btrfs=read_btrfs(context.sysfs),
+            zpool_status=pools,
+            zpool_unreadable=pools_unreadable,
+            paths={path: name_of_path(path) for path in sorted(set(named))},
+            filesystem_uuids=_filesystem_uuids(volumes),
+        )
+
+    def interpret(self, raw: MediaRaw) -> Observation:
+        media = machine_media(raw, self._settings)
+        resources = [
+            Resource(kind=ResourceKind.DEVICE, name=name, facts=device_facts(name, device, media, raw))
+            for name, device in sorted(raw.devices.items())
+            if device_matters(name, device)
+        ]
+        resources += [
+            Resource(
+                kind=ResourceKind.VOLUME,
+                name=volume.mount.mountpoint[:512],
+                facts=volume_media_facts(volume, media, raw),
+            )
+            for volume in media.volumes
+        ]
+        missing = unmet_declarations(self._settings, media, raw)
+        if raw.mapper_unreadable:
+            missing["how device mapper lays out its devices"] = raw.mapper_unreadable
+        if raw.zpool_unreadable:
+            missing["what ZFS pools lie on"] = raw.zpool_unreadable
+        return Observation(resources=resources, missing=missing)
+
+    async def watch(self, emit: Emit, refresh: Refresh) -> None:
+        """Look at once when something is mounted or unmounted: a new volume has its class from the beginning."""
+        with mount_changes(self.context.procfs, refresh):
+            await asyncio.Event().wait()
+
+    def _mountinfo(self, process: str) -> str:
+        try:
+            return (self.context.procfs / process / "mountinfo").read_text("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def _with_room(devices: dict[str, DeviceRaw], mounts: Mapping[str, Mount]) -> dict[str, DeviceRaw]:
+    """Loop devices with what their files occupy. Files on what may hang are not looked at."""
+    found = dict(devices)
+    for name, device in devices.items():
+        mount = holding(device.loop_file, mounts) if device.loop_file and not device.read_only else None
+        if mount is not None and mount.fstype not in NETWORK_TYPES and not mount.fstype.startswith("fuse"):
+            with contextlib.suppress(OSError):
+                found[name] = msgspec.structs.replace(device, loop_room=_room(device.loop_file))
+    return found
+
+
+def _room(path: str) -> LoopRoom:
+    if sys.platform != "linux":
+        raise Unsupported("this way of asking is Linux's")
+    file, filesystem = os.stat(path), os.statvfs(path)
+    return LoopRoom(
+        file_bytes=file.st_size,
+        allocated_bytes=file.st_blocks * SECTOR_BYTES,
+        free_bytes=filesystem.f_bavail * filesystem.f_frsize,
+        filesystem_bytes=filesystem.f_blocks * filesystem.f_frsize,
+    )
+
+
+def _mapper_tables(devices: dict[str, DeviceRaw]) -> tuple[str, str]:
+    if not any(device.mapper_name for device in devices.values()):
+        return "", ""
+    if not os.access("/dev/mapper/control", os.R_OK | os.W_OK):
+        return "", "only root may ask for it: without it no mirror or cache below a volume is known"
+    return _output("dmsetup", "table")
+
+
+def _output(*command: str) -> tuple[str, str]:
+    """What a tool prints, or why it prints nothing."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_SECONDS, check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin", "LC_ALL": "C"},
+        )  # fmt: skip
+    except FileNotFoundError:
+        return "", f"{command[0]} is not installed"
+    except subprocess.TimeoutExpired:
+        return "", f"{' '.join(command)} did not answer within {TOOL_TIMEOUT_SECONDS:g} s"
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no word"])[0]
+        return "", f"{' '.join(command)}: {said}"
+    return done.stdout, ""
+
+
+def _filesystem_uuids(volumes: Iterable[Volume]) -> dict[str, str]:
+    """Asked of each local filesystem; older kernels and some filesystems do not answer, then udev's word counts."""
+    found = {}
+    for volume in volumes:
+        if volume.path is None or volume.isolated or volume.mount.fstype in (*MEMORY_TYPES, "overlay"):
+            continue
+        if uuid := _filesystem_uuid(volume):
+            found[volume.mount.mountpoint] = uuid
+    return found
+
+
+def _filesystem_uuid(volume: Volume) -> str:
+    if sys.platform != "linux":
+        raise Unsupported("this way of asking is Linux's")
+    import fcntl
+
+    assert volume.path is not None, "only volumes within reach are asked"
+    try:
+        descriptor = os.open(volume.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        device = os.fstat(descriptor).st_dev
+        if volume.mount.major and volume.mount.number != f"{os.major(device)}:{os.minor(device)}":
+            return ""  # another mount hides it
+        answer = fcntl.ioctl(descriptor, _FS_IOC_GETFSUUID, bytes(1 + _UUID_BYTES))
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    text = answer[1:].hex()
+    if answer[0] != _UUID_BYTES or not answer[1:].strip(b"\0"):
+        return ""
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -1,0 +1,87 @@
+"""Verdicts for a person: the worst first, each with what to mend first."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from holdfast_collector.core.node import ResourceKey
+from holdfast_collector.core.rulings import Ruled
+from holdfast_collector.web.words import Moment, moment, plain
+from holdfast_rules.verdict import Verdict
+
+REASONS_SHOWN = 3
+_KINDS = {"node": "the node", "service": "service", "state_path": "state path", "volume": "volume"}
+"""What has a line; devices speak through what rests on them."""
+_TONES = {
+    Verdict.LOST: "bad",
+    Verdict.NOT_DURABLE: "bad",
+    Verdict.AT_RISK: "bad",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.DURABLE: "good",
+}
+WORDS = {
+    Verdict.LOST: "lost",
+    Verdict.NOT_DURABLE: "not durable",
+    Verdict.AT_RISK: "at risk",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.DURABLE: "durable",
+}
+
+
+class VerdictView(Struct, frozen=True, kw_only=True):
+    """One resource and what is said of it."""
+
+    kind: str
+    name: str
+    words: str
+    tone: str
+    classes: str
+    """Its durability class, and what it would need where that is known."""
+    flush: str
+    reasons: list[str]
+    more: int
+    """Reasons that are not shown."""
+    since: Moment
+
+
+def verdict_views(rulings: Mapping[ResourceKey, Ruled], now: float) -> list[VerdictView]:
+    """All verdicts of a node, the worst first, of equally bad ones the one that rests on the others."""
+    shown = [_view(ruled, now) for (kind, _), ruled in rulings.items() if kind in _KINDS]
+    places = {words: place for place, words in enumerate(WORDS.values())}
+    kinds = list(_KINDS.values())
+    return sorted(shown, key=lambda row: (places[row.words], kinds.index(row.kind), row.name))
+
+
+def _view(ruled: Ruled, now: float) -> VerdictView:
+    ruling = ruled.ruling
+    reasons = [
+        plain(f"{_place(reason.kind, reason.resource, ruled)}{reason.text}") for reason in ruling.reasons
+    ]
+    if ruling.last is not None:
+        reasons.append(f"when it was last known, it was {WORDS[ruling.last]}")
+    return VerdictView(
+        kind=_KINDS[ruling.kind],
+        name=plain(ruling.resource),
+        words=WORDS[ruling.verdict],
+        tone=_TONES[ruling.verdict],
+        classes=_classes(ruling.durability_class, ruling.required_class),
+        flush={
+            "honest": "kept what it confirmed",
+            "lying": "lost what it confirmed",
+            "unknown": "never tested",
+        }[ruling.flush],
+        reasons=reasons[:REASONS_SHOWN],
+        more=max(0, len(reasons) - REASONS_SHOWN),
+        since=moment(ruled.since, now),
+    )
+
+
+def _place(kind: str, resource: str, ruled: Ruled) -> str:
+    """Where a reason lies, unless it is the resource itself."""
+    own = (kind, resource) == (ruled.ruling.kind, ruled.ruling.resource)
+    return "" if own else f"{_KINDS.get(kind, kind)} {resource}: "
+
+
+def _classes(have: int | None, need: int | None) -> str:
+    shown = "unknown" if have is None else f"D{have}"
+    return f"{shown}, needs D{need}" if need is not None else shown
