@@ -30,6 +30,7 @@ from holdfast.simulated_node import shape_for
 from holdfast.standing import alert_lines, firing, status_lines, tally_line, troubled
 from holdfast.terminal import Terminal, printable
 from holdfast.up import ChildDied, UpRefused, Wishes, up
+from holdfast.witness_lines import lost, witness_lines
 from holdfast_collector.ingest.mqtt import PORTS
 from holdfast_wire import topic
 from holdfast_wire.configuring import duration_seconds
@@ -274,6 +275,22 @@ def ack(key: str, reason: str, url: str, token_file: str | None, ca_file: str | 
     api = _api(url, token_file, ca_file)
     answer = _asked(lambda: api.post("/api/v1/acks", {"key": key, "reason": reason}))
     click.echo(json.dumps(answer, indent=2) if as_json else f"acknowledged: {printable(key)}")
+
+
+@main.command()
+@click.argument("node")
+@asks_a_collector
+def witness(node: str, url: str, token_file: str | None, ca_file: str | None, as_json: bool) -> None:
+    """What NODE's volumes promised to keep and kept: newest record, events survived, losses with their evidence.
+
+    Exit code 1: a volume broke a promise, and nobody has taken note.
+    """
+    answer = _asked(lambda: _api(url, token_file, ca_file).get("/api/v1/witness", node=node))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print(witness_lines(answer, time.time()))
+    sys.exit(BAD_NEWS if lost(answer["volumes"]) else 0)
 
 
 @main.group()

@@ -79,7 +79,11 @@ class App:
             started_at=self._started_at,
         )
         self._exposition = Exposition(
-            self._collector.nodes, self._collector.alerts, self._metrics, self._collector.rulings
+            self._collector.nodes,
+            self._collector.alerts,
+            self._metrics,
+            self._collector.rulings,
+            now=self._now,
         )
         self._dispatch = Dispatch(
             self._collector,

@@ -14,7 +14,7 @@ the next one; a page is no snapshot, nor is a scrape of a hundred exporters.
 import asyncio
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from msgspec import Struct
@@ -26,6 +26,7 @@ from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_collector.series import AlertSeries, NodeSeries
 from holdfast_collector.text_format import Family
 from holdfast_collector.verdict_series import VerdictSeries
+from holdfast_collector.witness_series import WitnessSeries
 
 SLICE_SECONDS = 0.003
 """Work between two turns for others. A turn costs some 20 µs, so this is thrift; what must not be passed is 20 ms."""
@@ -107,10 +108,14 @@ class Exposition:
         alerts: Mapping[str, Tracked],
         own: OwnMetrics,
         rulings: Rulings | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now`: the collector's clock, for ages."""
         self._nodes = nodes
         self._rulings = rulings or Rulings()
         self._verdict_series = VerdictSeries()
+        self._witness_series = WitnessSeries()
+        self._now = now
         self._alerts = alerts
         self._own = own
         self._node_series = NodeSeries()
@@ -128,6 +133,7 @@ class Exposition:
         self._due.pop(node, None)
         self._node_series.forget(node)
         self._verdict_series.forget(node)
+        self._witness_series.forget(node)
 
     async def page(self, format_: Format, *, gzipped: bool) -> Page:
         """The page as of now. Two scrapes at once come one after the other: they share what is rewritten."""
@@ -151,12 +157,15 @@ class Exposition:
             if node is not None:
                 self._node_series.write(node)
                 self._verdict_series.write(name, self._rulings.of(name))
+                self._witness_series.write(node)
             if turns.due:
                 await turns.give()
         # Reports that change nothing else move their node's time all the same.
         for name, node in list(self._nodes.items()):
-            if name not in due and self._nodes.get(name) is node:
-                self._node_series.write_last_report(node)
+            if self._nodes.get(name) is node:
+                self._witness_series.write_lag(node, self._now())
+                if name not in due:
+                    self._node_series.write_last_report(node)
             if turns.due:
                 await turns.give()
         self._own.resources_cut(sum(self._node_series.cut.values()))
@@ -179,6 +188,7 @@ class Exposition:
         families: list[Family] = [
             *self._alert_series.families,
             *self._verdict_series.families,
+            *self._witness_series.families,
             *self._node_series.families,
         ]
         pending: list[bytes] = []

@@ -16,9 +16,15 @@ class FamilyType(StrEnum):
     GAUGE = "gauge"
     COUNTER = "counter"
     INFO = "info"
+    HISTOGRAM = "histogram"
 
 
-_SUFFIX = {FamilyType.GAUGE: "", FamilyType.COUNTER: "_total", FamilyType.INFO: "_info"}
+_SUFFIX = {
+    FamilyType.GAUGE: "",
+    FamilyType.COUNTER: "_total",
+    FamilyType.INFO: "_info",
+    FamilyType.HISTOGRAM: "",
+}
 _UNITS = ("seconds", "bytes", "ratio")
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from holdfast_collector.config import Config, Http
 from holdfast_collector.web import shapes
+from holdfast_collector.web.witness_shape import WitnessShape
 from tests.collector.asgi import Visitor
 from tests.collector.fleet import T0, WARM, Agent
 from tests.collector.visited import Visited, probe
@@ -447,6 +448,7 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Node": shapes.NodeShape,
     "Node, whole": shapes.NodeDetail,
     "Verdict": shapes.VerdictShape,
+    "Witness": WitnessShape,
     "Section": shapes.SectionShape,
     "Resource": shapes.ResourceShape,
     "Rule": shapes.RuleShape,

@@ -31,7 +31,9 @@ class Visited:
         self.context = Context(
             config=config or Config(),
             collector=collector,
-            exposition=Exposition(collector.nodes, collector.alerts, metrics, collector.rulings),
+            exposition=Exposition(
+                collector.nodes, collector.alerts, metrics, collector.rulings, now=lambda: self.now
+            ),
             metrics=metrics,
             rejections=deque(maxlen=100),
             started_at=T0,

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from holdfast_collector.core.affected import Affected
 from holdfast_collector.core.chain import ChainRecord
+from holdfast_collector.core.fsync_times import FsyncTimes
 from holdfast_collector.core.lives import Lives
 from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_rules import Series
@@ -76,6 +77,8 @@ class Node:
         """Other install ids that speak under this name → when last."""
         self.lives: Lives = {}
         """The boots that were heard since the collector started."""
+        self.fsyncs: dict[str, FsyncTimes] = {}
+        """By volume; from the witnesses that came since this run of the collector began."""
         self.chains: dict[str, ChainRecord] = {}
         """By chain_id, closed ones included."""
         self.window: RestoreWindow | None = None

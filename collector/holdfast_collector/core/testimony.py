@@ -16,6 +16,7 @@ from holdfast_collector.core.comparison import ABSENT, PRESENT, Case, compare
 from holdfast_collector.core.counting import state_event
 from holdfast_collector.core.effect import Commit, Effect, Noted, Publish
 from holdfast_collector.core.fold import Folded
+from holdfast_collector.core.fsync_times import FsyncTimes
 from holdfast_collector.core.hearing import (
     Heard,
     Sender,
@@ -86,6 +87,7 @@ class Testimony:
                 effects.append(Noted(node.name, "chain not taken", f"{CHAINS_MAX} chains are known"))
                 return Folded(set(), set(), [], [])
             record = begun_by(witness, at)
+        node.fsyncs.setdefault(record.volume, FsyncTimes()).add(witness.fsync_seconds)
         sender = _sender(node, record, witness)
         later = _later(node, record, witness, sender)
         forgetful = self._restored_at > _heard_at(record)

@@ -27,6 +27,7 @@ from holdfast_collector.web.shapes import (
     resolved_shape,
     rule_shape,
 )
+from holdfast_collector.web.witness_shape import witness_shapes
 
 LIMIT = 1000
 LIMIT_MAX = 10_000
@@ -114,6 +115,21 @@ def _asked(row: Tracked | Resolved, asked: Parameters) -> bool:
     return asked.get("severity", row.alert.severity) == row.alert.severity and (
         asked.get("node", row.alert.node) == row.alert.node
     )
+
+
+def witness(context: Context, asked: Parameters) -> Any:
+    """A node's witnessed volumes: `node`. Raises Problem."""
+    found = context.collector.nodes.get(asked.get("node", ""))
+    if found is None:
+        raise Problem(404, f"no node {asked.get('node', '')[:100]!r} is known; ask with ?node=NAME")
+    window = found.window
+    return {
+        "node": found.name,
+        "restore_announced_until": window.until
+        if window is not None and window.until >= context.now()
+        else None,
+        "volumes": witness_shapes(found, context.now()),
+    }
 
 
 def rules(context: Context) -> Any:

@@ -65,6 +65,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/nodes", questions.nodes),
             Route("/api/v1/nodes/{name}", questions.node, methods=["GET", "DELETE"]),
             Route("/api/v1/alerts", questions.alerts),
+            Route("/api/v1/witness", questions.witness),
             Route("/api/v1/rules", questions.rules),
             Route("/api/v1/rejections", questions.rejections),
             Route("/api/v1/acks", questions.acknowledge, methods=["POST"]),
@@ -187,6 +188,9 @@ class _Api:
 
     async def alerts(self, request: Request) -> Response:
         return await _long_json(await api.alerts(self._context, request.query_params))
+
+    async def witness(self, request: Request) -> Response:
+        return await _long_json(api.witness(self._context, request.query_params))
 
     async def rules(self, request: Request) -> Response:
         return _json(api.rules(self._context))

@@ -17,6 +17,7 @@ from holdfast_collector.web.api import alerts_of
 from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_collector.web.verdict_view import VerdictView, verdict_views
+from holdfast_collector.web.witness_view import WitnessView, witness_views
 from holdfast_collector.web.words import NEVER, Moment, counted, moment, percent, plain, size, span
 from holdfast_rules import AlertState
 from holdfast_wire import SectionStatus
@@ -110,6 +111,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     pending: list[AlertView]
     resolved: list[AlertView]
     verdicts: list[VerdictView]
+    witnesses: list[WitnessView]
     volumes: list[VolumeView]
     volumes_why: str
     """Why there are none."""
@@ -158,6 +160,7 @@ def node_view(context: Context, node: Node) -> NodeView:
         pending=alert_view.active(_in(rows, AlertState.PENDING), now),
         resolved=alert_view.resolved(ended[:RESOLVED_SHOWN], now),
         verdicts=verdict_views(context.collector.rulings.of(node.name), now)[:VERDICTS_SHOWN],
+        witnesses=witness_views(node, now)[:VOLUMES_SHOWN],
         volumes=volumes[:VOLUMES_SHOWN],
         volumes_why="" if volumes else _why_none(node, "volume"),
         services=troubled[:SERVICES_SHOWN],
