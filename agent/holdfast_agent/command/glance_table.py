@@ -20,7 +20,7 @@ def render(node: str, glance: Glance) -> str:
             resources[resource.kind].append(resource)
     blocks = [
         _node(node, resources["node"]),
-        _volumes(resources["volume"]),
+        _volumes(resources["volume"], _witnessed(glance)),
         _services(resources["service"]),
         *(_others(kind, resources[kind]) for kind in sorted(resources) if kind not in _OWN_TABLE),
         _happened(glance),
@@ -48,8 +48,23 @@ def _node(node: str, resources: list[Resource]) -> str:
     return "\n".join([f"{node}  {', '.join(what)}".rstrip(), *said])
 
 
-def _volumes(resources: list[Resource]) -> str:
-    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "STATE")]
+def _witnessed(glance: Glance) -> dict[str, str]:
+    """Volume → how it is witnessed, in a word or two."""
+    section = glance.witness
+    return {each.name: witness_state(each.facts) for each in (section.resources if section else ())}
+
+
+def witness_state(facts: dict[str, Value]) -> str:
+    """How a volume is witnessed; where it is not, why, without the cure that `doctor` tells."""
+    if not facts.get("witness_enabled"):
+        reason = str(facts.get("witness_reason", "")).partition(":")[0].partition(";")[0]
+        return f"no: {reason}" if reason else ""
+    mode = facts.get("witness_mode", "")
+    return f"every {_plain(facts['witness_interval_seconds'])} s{f', {mode}' if mode else ''}"
+
+
+def _volumes(resources: list[Resource], witnessed: dict[str, str]) -> str:
+    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "STATE", "WITNESSED")]
     for resource in sorted(resources, key=lambda each: each.name):
         facts = resource.facts
         rows.append(
@@ -61,6 +76,7 @@ def _volumes(resources: list[Resource]) -> str:
                 _percent(facts.get("free_ratio")),
                 _percent(facts.get("inodes_free_ratio")),
                 volume_state(facts),
+                witnessed.get(resource.name, ""),
             )
         )
     return _table(rows, right={2, 3, 4, 5}) if resources else ""

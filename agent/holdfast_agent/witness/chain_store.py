@@ -141,9 +141,12 @@ class ChainStore:
         said = error.strerror or str(error)
         if not denied:
             return NoPlace(f"no chain can be begun: {said}", denied=False)
-        base = candidate.base
-        return NoPlace(
-            f"the agent may not write on {base} ({said}): make {base}/{FOLDER} a folder of the agent's user, "
-            f"and under systemd add ReadWritePaths={base} to its unit",
-            denied=True,
-        )
+        return NoPlace(cure(candidate.base, said), denied=True)
+
+
+def cure(base: Path, said: str) -> str:
+    """What to do where the agent may not write."""
+    return (
+        f"the agent may not write on {base} ({said}): make {base / FOLDER} a folder of the agent's user, "
+        f"and under systemd add ReadWritePaths={base} to its unit"
+    )
