@@ -177,12 +177,13 @@ def test_frozen_chain_is_put_aside_and_another_begun(ext4: LoopDisk) -> None:
 def test_chain_of_another_installation_is_told_and_left_alone(ext4: LoopDisk) -> None:
     """A disk that was moved here, or an agent that was installed anew: the collector knows which."""
     kept = begun(ext4.mountpoint)
+    kept.chain.renew_metadata()
     os.rename(kept.path.parent, kept.path.parent.with_name("another"))
     again = started_again(ext4.mountpoint)
     again.chain.append()
 
-    assert [(report.chain_id, report.head) for report in again.reports] == [
-        (kept.confirmed[0].chain_id, kept.confirmed[-1].head)
+    assert [(report.chain_id, report.head, report.metadata_seq) for report in again.reports] == [
+        (kept.confirmed[0].chain_id, kept.confirmed[-1].head, 1)
     ]
     assert again.confirmed[0].head.seq == 1
     assert again.confirmed[0].chain_id != kept.confirmed[0].chain_id
