@@ -271,3 +271,38 @@ def _keys(type_: Any, path: tuple[str, ...]) -> set[str]:
         else:
             keys.add(".".join((*path, info.name)))
     return keys
+
+
+def test_witness_is_configured_per_mountpoint(tmp_path: Path) -> None:
+    text = MINIMAL + '[witness]\ninterval = "2m"\nintervals = { "/mnt" = "15s" }\nexclude = ["/media/*"]\n'
+    witness = load(tmp_path, text).config.witness
+
+    assert (witness.interval_of("/"), witness.interval_of("/mnt"), witness.exclude) == (
+        120.0,
+        15.0,
+        ("/media/*",),
+    )
+
+
+def test_mistakes_about_the_witness_are_told_with_their_place(tmp_path: Path) -> None:
+    text = (
+        MINIMAL
+        + """\
+[witness]
+interval = "100ms"
+intervalls = {}
+slots = 3
+exclude = ["srv"]
+intervals = { "/mnt" = 15, "/big" = "2w", mnt = "30s" }
+"""
+    )
+
+    assert mistakes(tmp_path, text) == [
+        "agent.toml:5: witness.intervalls: no such key; did you mean 'intervals'?",
+        "agent.toml:8: witness.intervals: 15 for '/mnt' is no duration: write it with its unit, e.g. \"30s\"",
+        "agent.toml:4: witness.interval: is 0.1; must be between 1s and 1d",
+        "agent.toml:6: witness.slots: is 3; must be between 128 and 65536",
+        "agent.toml:8: witness.intervals: is 1.2096e+06 for '/big'; must be between 1s and 1d",
+        'agent.toml:8: witness.intervals: \'mnt\' is no mountpoint: write it whole, e.g. "/srv" = "15s"',
+        "agent.toml:7: witness.exclude: 'srv' matches no mountpoint: write it whole, e.g. \"/srv/*\"",
+    ]

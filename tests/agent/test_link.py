@@ -328,6 +328,38 @@ async def test_refusal_of_the_version_is_understood_in_every_form(answer: bytes)
     assert levels[:2] == [5, 4]
 
 
+async def test_session_that_another_client_took_over_is_told_and_the_pauses_grow() -> None:
+    """Two machines of one name must not hide each other by coming back at once."""
+    pauses: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+        subscribe = await reader.read(1000)
+        writer.write(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")  # SUBACK
+        writer.write(b"\xe0\x02\x8e\x00")  # DISCONNECT: session taken over
+        writer.close()
+
+    class Patient(User):
+        def taken_over(self, number: int) -> None:
+            super().taken_over(number)
+            pauses.append(self.link._takeover_pause())
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        user = Patient()
+        chosen = options(server.sockets[0].getsockname()[1], protocol="5")
+        user.link = Link(chosen, user, entropy=lambda: 0.001)
+        running = asyncio.create_task(user.link.run())
+        await wait_until(lambda: len(user.takeovers) >= 8)
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert user.takeovers == [number for number, _ in user.endings]
+    assert "another client connected" in user.endings[0][1]
+    assert [round(pause * 1000) for pause in pauses[:8]] == [5, 10, 20, 40, 80, 160, 300, 300]
+
+
 async def test_configured_version_is_the_only_one_tried() -> None:
     server, levels = await _answer_connect(b"\x20\x03\x00\x84\x00")
     async with server:

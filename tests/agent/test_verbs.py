@@ -93,7 +93,7 @@ def test_once_json_is_the_sections_of_the_contract(ask: Asked) -> None:
     seen = json.loads(ran.out)
     sections = msgspec.convert(seen["sections"], list[Section])
     assert (ran.code, seen["node"]) == (0, "n")
-    assert [section.probe for section in sections] == sorted(probe_kinds())
+    assert [section.probe for section in sections] == [*sorted(probe_kinds()), "witness"]
 
 
 def test_once_check_is_one_line_and_its_word_fits_the_code(ask: Asked) -> None:
@@ -116,7 +116,7 @@ def test_doctor_has_a_verdict_for_every_probe_and_the_state_folder(ask: Asked) -
     ran = ask("doctor")
 
     verdicts = re.findall(r"^(\w[\w ]*?)  +(\S+)", ran.out, re.MULTILINE)
-    assert [name for name, _ in verdicts] == [*probe_kinds(), "state folder"]
+    assert [name for name, _ in verdicts] == [*probe_kinds(), "witness", "state folder"]
     bad = {word for _, word in verdicts} - {"works", "unsupported"}
     assert ran.code == (1 if bad else 0)
 

@@ -5,9 +5,12 @@ import sys
 import textwrap
 from pathlib import Path
 
-from holdfast_agent.command.glance import glance
+from holdfast_agent.command.glance import Glance, glance
+from holdfast_agent.command.glance_table import witness_state
 from holdfast_agent.config import AgentConfig
 from holdfast_agent.registry import ProbeKind, probe_kinds
+from holdfast_agent.witness.survey import COST as WITNESS_COST
+from holdfast_agent.witness.survey import SECTION as WITNESS
 from holdfast_wire import Section, SectionStatus
 
 WIDTH = 100
@@ -18,7 +21,8 @@ _WORKS = (SectionStatus.OK, SectionStatus.NO_DATA)
 def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
     """Print one verdict per part; 1 when something does not work that could."""
     known = probe_kinds() if kinds is None else kinds
-    sections = {section.probe: section for section in glance(config, known).sections}
+    seen = glance(config, known)
+    sections = {section.probe: section for section in seen.sections}
     wrong = 0
     for name, kind in known.items():
         section = sections.get(name)
@@ -27,6 +31,7 @@ def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
             continue
         _verdict(section, kind.cost)
         wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
+    wrong += _witness(seen, wanted=config.witness.enabled)
     trouble = state_folder_trouble(Path(config.state_dir))
     _say("state folder", "in trouble" if trouble else "works", trouble or config.state_dir)
     if warning := _other_owner(Path(config.state_dir)):
@@ -42,6 +47,32 @@ def state_folder_trouble(folder: Path) -> str:
     user = f"user id {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
     what = "is not writable" if existing == folder else f"cannot be made in {existing}"
     return f"{folder} {what} by {user}: run the doctor as the agent's user, or set state_dir"
+
+
+def _witness(seen: Glance, *, wanted: bool) -> bool:
+    """Volume by volume: witnessed or not, why and with which cure, and what it costs. Whether something can be mended."""
+    section = seen.witness
+    if section is None:
+        said = "a volume did not answer in time" if wanted else "in the configuration"
+        _say(WITNESS, "timeout" if wanted else "disabled", said, WITNESS_COST)
+        return wanted
+    if section.status in (*_WORKS, SectionStatus.UNSUPPORTED):
+        word = "partly" if section.missing else section.status.value
+        kept = sum(bool(each.facts.get("witness_enabled")) for each in section.resources)
+        said = f"{kept} of {len(section.resources)} volumes" if section.resources else section.detail
+        _say(WITNESS, "works" if word in ("ok", "no_data") else word, said)
+    else:
+        _say(WITNESS, section.status.value, "no volume can be witnessed", WITNESS_COST)
+    for each in section.resources:
+        state = (
+            witness_state(each.facts)
+            if each.facts.get("witness_enabled")
+            else f"no: {each.facts['witness_reason']}"
+        )
+        cost = f"; {seen.costs[each.name]}" if each.facts.get("witness_enabled") else ""
+        said = f"{each.name} {state}{cost}"
+        print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT + "  "))
+    return bool(section.missing)
 
 
 def _verdict(section: Section, cost: str) -> None:

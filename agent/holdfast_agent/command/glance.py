@@ -9,10 +9,14 @@ from msgspec import Struct, structs
 from holdfast_agent.background import BackgroundThreads
 from holdfast_agent.config import AgentConfig
 from holdfast_agent.core.happening import Happening
-from holdfast_agent.probe import ProbeContext
+from holdfast_agent.probe import ProbeContext, boot_clock
 from holdfast_agent.registry import ProbeKind, probe_kinds
 from holdfast_agent.runner import Runner, probe_run
+from holdfast_agent.witness.glimpse import Cost, Glimpse, glimpse
+from holdfast_agent.witness.survey import witness_section
 from holdfast_wire import Resource, Section
+
+WITNESS_SECONDS = 5.0
 
 
 class Glance(Struct, frozen=True, kw_only=True):
@@ -22,6 +26,10 @@ class Glance(Struct, frozen=True, kw_only=True):
     """By probe name."""
     happenings: list[Happening]
     """What polls found to have happened; watches are not run."""
+    witness: Section | None = None
+    """How volumes are witnessed, or would be; None: not wanted, or it could not be seen in time."""
+    costs: dict[str, Cost] = {}
+    """Volume → what its witness comes to."""
 
     def resources(self) -> list[Resource]:
         """Each resource once, with the facts that all probes state of it."""
@@ -73,6 +81,20 @@ def glance(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> Gl
         await asyncio.gather(*(runner.look(run) for run in runs))
         await asyncio.gather(*(task for run in runs for task in run.tasks))
         sections = [collector.sections[name] for name in sorted(collector.sections)]
-        return Glance(sections=sections, happenings=collector.happenings)
+        seen = await _witness(config) if config.witness.enabled else None
+        if seen is None:
+            return Glance(sections=sections, happenings=collector.happenings)
+        section = witness_section(
+            seen.survey, seen.said, at=time.time(), mono=boot_clock(), period=config.interval
+        )
+        return Glance(sections=sections, happenings=collector.happenings, witness=section, costs=seen.costs)
 
     return asyncio.run(look())
+
+
+async def _witness(config: AgentConfig) -> Glimpse | None:
+    looking = asyncio.get_running_loop().run_in_executor(None, glimpse, config)
+    try:
+        return await asyncio.wait_for(looking, WITNESS_SECONDS)
+    except TimeoutError:
+        return None  # the probe of volumes says which of them does not answer

@@ -23,7 +23,7 @@ def render(node: str, glance: Glance) -> str:
         resources[resource.kind].append(resource)
     blocks = [
         _node(node, resources["node"]),
-        _volumes(resources["volume"]),
+        _volumes(resources["volume"], _witnessed(glance)),
         _devices(resources["device"]),
         _services(resources["service"]),
         *(_others(kind, resources[kind]) for kind in sorted(resources) if kind not in _OWN_TABLE),
@@ -52,8 +52,23 @@ def _node(node: str, resources: list[Resource]) -> str:
     return "\n".join([f"{node}  {', '.join(what)}".rstrip(), *said])
 
 
-def _volumes(resources: list[Resource]) -> str:
-    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "CLASS", "STATE")]
+def _witnessed(glance: Glance) -> dict[str, str]:
+    """Volume → how it is witnessed, in a word or two."""
+    section = glance.witness
+    return {each.name: witness_state(each.facts) for each in (section.resources if section else ())}
+
+
+def witness_state(facts: dict[str, Value]) -> str:
+    """How a volume is witnessed; where it is not, why, without the cure that `doctor` tells."""
+    if not facts.get("witness_enabled"):
+        reason = str(facts.get("witness_reason", "")).partition(":")[0].partition(";")[0]
+        return f"no: {reason}" if reason else ""
+    mode = facts.get("witness_mode", "")
+    return f"every {_plain(facts['witness_interval_seconds'])} s{f', {mode}' if mode else ''}"
+
+
+def _volumes(resources: list[Resource], witnessed: dict[str, str]) -> str:
+    rows = [("VOLUME", "TYPE", "SIZE", "FREE", "", "INODES", "CLASS", "STATE", "WITNESSED")]
     reasons = []
     for resource in sorted(resources, key=lambda each: each.name):
         facts = resource.facts
@@ -67,6 +82,7 @@ def _volumes(resources: list[Resource]) -> str:
                 _percent(facts.get("inodes_free_ratio")),
                 _class(facts),
                 volume_state(facts),
+                witnessed.get(resource.name, ""),
             )
         )
         if reason := facts.get("durability_class_reason"):

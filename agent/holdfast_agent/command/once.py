@@ -16,11 +16,8 @@ def run(config: AgentConfig, *, json: bool, check: bool) -> int:
         print(answer.line)
         return answer.code
     if json:
-        print(
-            msgspec.json.format(
-                msgspec.json.encode({"node": config.node, "sections": seen.sections})
-            ).decode()
-        )
+        sections = [*seen.sections, *([seen.witness] if seen.witness is not None else [])]
+        print(msgspec.json.format(msgspec.json.encode({"node": config.node, "sections": sections})).decode())
     else:
         from holdfast_agent.command.glance_table import render
 

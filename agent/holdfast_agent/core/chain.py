@@ -89,6 +89,11 @@ def slot_of(seq: int, slots: int) -> int:
     return 1 + (seq - 1) % slots
 
 
+def burnt_slots(slots: int) -> int:
+    """How many slots after its newest confirmed record a chain may spoil with writes that fail."""
+    return min(64, slots // 2)
+
+
 def ring_bytes(slots: int) -> int:
     """The size of a chain's file."""
     return (slots + 1) * SLOT_BYTES

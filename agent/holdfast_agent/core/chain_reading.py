@@ -5,9 +5,9 @@ confirmed record before it, that one the one before, and so on to the end that t
 is named and not whole is broken; a number that nobody names failed when it was written, and was promised to nobody.
 
 What a crash may leave is no loss: the slot after the head may hold half a record. When the disk failed before the
-crash, several slots in a row after the head may, each a record whose write failed. Each lies where a record of the
-lap before did. So the slots that directly follow the head and are not whole are taken for such, never for broken
-records of that lap: a disk that rots exactly there goes unnoticed until the head has passed.
+crash, several slots after the head may, each a record whose write failed, with untouched ones between them. Each lies
+where a record of the lap before did. So a slot that is not whole among those that `burnt_slots` says may be burnt is
+taken for such, and records as old are not missed: what rots exactly there would have been overwritten next anyway.
 
 A header that is not whole is told as record 0 being broken.
 """
@@ -18,6 +18,7 @@ from holdfast_agent.core.chain import (
     SLOT_BYTES,
     ChainHeader,
     Record,
+    burnt_slots,
     decode_header,
     decode_record,
     slot_of,
@@ -43,8 +44,8 @@ class ChainFound(Struct, frozen=True, kw_only=True):
     oldest_seq: int = 0
     broken: list[int]
     torn_seq: int = 0
-    unwhole_after_head: int = 0
-    """Slots right after the head that were touched and are not whole."""
+    burnt_after_head: int = 0
+    """How many slots after the head the farthest one lies that was touched and is not whole, as failed writes leave it."""
     acknowledged_seq: int = 0
 
     @property
@@ -116,10 +117,10 @@ class ChainReading:
                 hashes={},
                 broken=[] if self._header is not None else [0],
                 torn_seq=1 if 1 in self._touched else 0,
-                unwhole_after_head=self._unwhole_after(0, {}),
+                burnt_after_head=self._burnt_after(0),
             )
-        unwhole = self._unwhole_after(head.seq, whole)
-        oldest = max(1, head.seq + unwhole - self._slots + 1)
+        burnt = self._burnt_after(head.seq)
+        oldest = max(1, head.seq + burnt - self._slots + 1)
         broken = self._broken(head, whole, oldest)
         if self._header is None:
             broken.insert(0, 0)
@@ -132,8 +133,8 @@ class ChainReading:
             hashes={seq: each.hash for seq, each in whole.items() if seq >= oldest},
             oldest_seq=oldest,
             broken=broken[-BROKEN_LISTED_MAX:],
-            torn_seq=head.seq + 1 if unwhole else 0,
-            unwhole_after_head=unwhole,
+            torn_seq=head.seq + 1 if slot_of(head.seq + 1, self._slots) in self._touched else 0,
+            burnt_after_head=burnt,
             acknowledged_seq=self._acknowledged[chain_id],
         )
 
@@ -146,11 +147,9 @@ class ChainReading:
         newest = max(self._heads.values(), key=lambda found: found[0].wall_ns, default=None)
         return newest[0].chain_id if newest else ""
 
-    def _unwhole_after(self, head: int, whole: dict[int, _Whole]) -> int:
-        count = 0
-        while count < self._slots - 1 and slot_of(head + count + 1, self._slots) in self._touched:
-            count += 1
-        return count
+    def _burnt_after(self, head: int) -> int:
+        after = range(burnt_slots(self._slots), 0, -1)
+        return next((each for each in after if slot_of(head + each, self._slots) in self._touched), 0)
 
     def _broken(self, head: Record, whole: dict[int, _Whole], oldest: int) -> list[int]:
         """Down the links; where one is missing, everything down to the next whole record is."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from holdfast_agent.core.chain import NO_HASH, Record, encode_record, slot_hash, slot_of
+from holdfast_agent.core.chain import NO_HASH, Record, burnt_slots, encode_record, slot_hash, slot_of
 from holdfast_agent.core.chain_reading import ChainFound
 from holdfast_wire.message import ChainHead, Expected
 
@@ -89,6 +89,8 @@ class ChainWriter:
         """The newest record that the collector is known to hold."""
         self._previous = (0, NO_HASH)
         self._tried = 0
+        self._burnt = 0
+        """Slots used since the newest confirmed record."""
         self._fsync_us = 0
         self._asked_again = False
         self._digests = _Digests(slots)
@@ -118,14 +120,19 @@ class ChainWriter:
         for seq, digest in sorted(found.hashes.items()):
             self._digests.put(seq, digest)
         head = found.head
-        self._tried = max(self._tried, (head.seq if head else 0) + found.unwhole_after_head)
+        self._tried = max(self._tried, (head.seq if head else 0) + found.burnt_after_head)
+        self._burnt = found.burnt_after_head
         seq, digest = self._previous
         if seq == 0 or found.hashes.get(seq) != digest:
             self._previous = (head.seq, found.head_hash) if head else (0, NO_HASH)
 
     def attempt(self, moment: Moment, *, metadata_seq: int, clean_stop: bool = False) -> Attempt:
         """The next record. If it is written and synchronised, each without error, `confirmed` must follow."""
+        if self._burnt >= burnt_slots(self.slots):
+            self._tried += self.slots - self._burnt
+            self._burnt = 0
         self._tried += 1
+        self._burnt += 1
         previous_seq, previous_hash = self._previous
         record = Record(
             chain_id=self.chain_id,
@@ -148,6 +155,7 @@ class ChainWriter:
     def confirmed(self, attempt: Attempt, fsync_seconds: float) -> None:
         """It may be said now, and named by the next. One that failed is simply never confirmed."""
         self._previous = attempt.record.seq, slot_hash(attempt.content)
+        self._burnt = 0
         self._digests.put(*self._previous)
         self._fsync_us = round(fsync_seconds * 1e6)
 

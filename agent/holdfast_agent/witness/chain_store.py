@@ -63,8 +63,9 @@ class ChainStore:
             raise trouble
         return None
 
-    def read_of_others(self) -> list[RingRead]:
-        """Chains that other installations of the agent left on this volume, as far as they may be read."""
+    def read_of_others(self) -> list[tuple[RingRead, int]]:
+        """Chains that other installations of the agent left on this volume, as far as they may be read, each with the
+        count in its renamed file."""
         folder = Path(self._volume.path) / FOLDER
         try:
             names = sorted(os.listdir(folder))
@@ -75,9 +76,10 @@ class ChainStore:
             if name == self._install_id:
                 continue
             try:
-                found.append(read_ring(folder / name / CHAIN))
+                read = read_ring(folder / name / CHAIN)
             except OSError:
                 continue  # no chain, or not ours to read
+            found.append((read, _count(folder / name / METADATA, read.found.chain_id)))
         return found
 
     def begin(self, filesystem_id: str, at: float) -> ChainHeader:
@@ -109,13 +111,7 @@ class ChainStore:
 
     def metadata_count(self, chain_id: str) -> int:
         """What the renamed file holds; 0: it is not there, not whole, or of another chain."""
-        if self.path is None:
-            return 0
-        try:
-            note = msgspec.json.decode(read_if_there(self.path.with_name(METADATA)) or b"", type=MetadataNote)
-        except (OSError, msgspec.DecodeError):
-            return 0
-        return note.count if note.chain_id == chain_id else 0
+        return _count(self.path.with_name(METADATA), chain_id) if self.path is not None else 0
 
     def write_metadata(self, chain_id: str, count: int) -> None:
         """A new file, synchronised, renamed over the old one, the folder synchronised: what programs rely on when they
@@ -141,9 +137,20 @@ class ChainStore:
         said = error.strerror or str(error)
         if not denied:
             return NoPlace(f"no chain can be begun: {said}", denied=False)
-        base = candidate.base
-        return NoPlace(
-            f"the agent may not write on {base} ({said}): make {base}/{FOLDER} a folder of the agent's user, "
-            f"and under systemd add ReadWritePaths={base} to its unit",
-            denied=True,
-        )
+        return NoPlace(cure(candidate.base, said), denied=True)
+
+
+def _count(path: Path, chain_id: str) -> int:
+    try:
+        note = msgspec.json.decode(read_if_there(path) or b"", type=MetadataNote)
+    except (OSError, msgspec.DecodeError):
+        return 0
+    return note.count if note.chain_id == chain_id else 0
+
+
+def cure(base: Path, said: str) -> str:
+    """What to do where the agent may not write."""
+    return (
+        f"the agent may not write on {base} ({said}): make {base / FOLDER} a folder of the agent's user, "
+        f"and under systemd add ReadWritePaths={base} to its unit"
+    )

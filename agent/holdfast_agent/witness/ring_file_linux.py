@@ -240,7 +240,7 @@ def _opened(path: Path) -> Iterator[tuple[int, ReadMode]]:
     """The file for reading past the cache, or as near to that as the filesystem lets us."""
     if sys.platform != "linux":
         raise Unsupported("only Linux has O_DIRECT")
-    if _takes_direct_reads(path):
+    if takes_direct_reads(path):
         with _descriptor(path, os.O_RDONLY | os.O_DIRECT) as descriptor:
             yield descriptor, "direct"
         return
@@ -249,7 +249,7 @@ def _opened(path: Path) -> Iterator[tuple[int, ReadMode]]:
         yield descriptor, "buffered"
 
 
-def _takes_direct_reads(path: Path) -> bool:
+def takes_direct_reads(path: Path) -> bool:
     """EINVAL, at open or at the first read, is how a filesystem says that it does not; any other error is the disk's."""
     if sys.platform != "linux":
         raise Unsupported("only Linux has O_DIRECT")

@@ -276,13 +276,15 @@ class VolumeChain:
             )
         )
 
-    def _tell_absence(self, identity: VolumeIdentity, cause: ReadCause, others: list[RingRead]) -> None:
+    def _tell_absence(
+        self, identity: VolumeIdentity, cause: ReadCause, others: list[tuple[RingRead, int]]
+    ) -> None:
         """Once: that there is no chain; or what others left here, for it tells where the disk comes from."""
         if self._absence_told:
             return
         self._absence_told = True
-        for read in others:
-            self._tell(identity, read, cause, 0)
+        for read, metadata_seq in others:
+            self._tell(identity, read, cause, metadata_seq)
         if not others:
             self._say(ReadBack(identity=identity, machine=self._who.machine, cause=cause))
 
