@@ -193,6 +193,8 @@ def _check_event(event: Event) -> Refusal | None:
             f"event {event.type} happens to a {declared.resource.value}, not to a {event.resource_kind[:64]}"
         )
         return Refusal(RefusalReason.BAD_FACT, detail)
+    if declared and declared.origin is fact.Origin.COLLECTOR:
+        return Refusal(RefusalReason.BAD_FACT, f"event {event.type} is the collector's to state")
     return None
 
 

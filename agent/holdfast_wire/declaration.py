@@ -75,6 +75,7 @@ class EventType(Struct, frozen=True, kw_only=True):
     name: str
     resource: ResourceKind
     help: str
+    origin: Origin = Origin.AGENT
 
 
 def facts(

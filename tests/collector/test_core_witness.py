@@ -1,12 +1,15 @@
 """Witnesses and reads through the whole core: committed, acknowledged, answered, judged, and said to people."""
 
+import random
+from typing import Any
+
 import pytest
 
 from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import State
-from holdfast_wire import Ack, ChainHead, ReadCause
+from holdfast_wire import Ack, ChainHead, Expect, ReadCause, VolumeIdentity, Witness
 from tests.collector.fleet import WARM, Desk, commit_of, published, rejected
 from tests.collector.witnessed import (
     CHAIN,
@@ -611,3 +614,354 @@ def test_an_unreadable_chain_says_nothing() -> None:
         )
 
     assert (chain(upon).suspicion, chain(upon).breaches, events([])) == (None, (), [])
+
+
+def reads(upon: Desk, agent: Witnessed, at: float, *causes: ReadCause, **fields: Any) -> float:
+    """Read a volume that many times, 35 s apart."""
+    for cause in causes:
+        upon.feed(agent.read(at, cause, **fields), at, agent.node)
+        at += 35
+    return at
+
+
+TWICE = (ReadCause.BOOT, ReadCause.AGAIN)
+
+
+def test_a_volume_formatted_anew_is_lost_by_two_reads() -> None:
+    """The first read finds no chain, the second one the chain begun since: neither is the one that was promised."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 20)
+    agent.disk = Disk(chain_id="d1" * 16, filesystem="fs-2")
+    agent.reboot(at)
+    upon.feed(agent.read(at, chain_id="", head=None), at)
+    assert (facts(upon)["witness_lost"], facts(upon)["witness_suspected"]) == (False, True)
+    upon.feed(agent.witness(at + 20), at + 20)
+
+    upon.feed(agent.read(at + 35, ReadCause.AGAIN), at + 35)
+
+    said = facts(upon)
+    assert (said["witness_lost"], said["witness_loss"], said["witness_missing_reason"]) == (
+        True,
+        "reformatted",
+        "reformatted",
+    )
+    assert (chain(upon).state, said["witness_seq"], said["witness_loss_records"]) == (ChainState.ENDED, 1, 20)
+
+
+def test_a_temporary_disk_that_was_set_up_anew_is_expected() -> None:
+    """That is what its class promises. What relied on it is another rule's business."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    upon.collector.nodes["n1"].resources[("volume", "/srv")]["volatile"] = True
+    agent.disk = Disk(chain_id="d1" * 16, filesystem="fs-2")
+    agent.reboot(at)
+
+    reads(upon, agent, at, *TWICE)
+
+    assert (chain(upon).state, facts(upon)["witness_lost"], upon.firing()) == (ChainState.ENDED, False, set())
+
+
+def test_a_deleted_chain_is_missed_until_an_operator_takes_note() -> None:
+    """The agent begins another one within a minute, which must not make the question go away."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    agent.disk = Disk(chain_id="d1" * 16)
+    at = reads(upon, agent, at, ReadCause.AGENT_START, ReadCause.DAILY)
+    upon.feed(agent.witness(at), at)
+    assert (facts(upon)["witness_missing_reason"], upon.firing()) == ("deleted", {("WitnessMissing", "/srv")})
+    (key,) = [key for key, row in upon.collector.alerts.items() if row.alert.alertname == "WitnessMissing"]
+
+    upon.collector.handle(Acknowledged(at + 1, key, "cleaned by mistake"))
+
+    assert (facts(upon)["witness_missing"], facts(upon)["witness_lost"], upon.firing()) == (
+        False,
+        False,
+        set(),
+    )
+
+
+def test_a_deleted_chain_that_comes_back_is_missed_no_more() -> None:
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    at = reads(upon, agent, at, ReadCause.AGENT_START, chain_id="", head=None)
+    assert facts(upon)["witness_missing_reason"] == "deleted"
+
+    reads(upon, agent, at, ReadCause.DAILY)
+
+    assert (facts(upon)["witness_missing"], chain(upon).state) == (False, ChainState.OPEN)
+
+
+def test_a_mount_that_is_back_is_missed_no_more() -> None:
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    at = reads(upon, agent, at, ReadCause.MOUNT, mounted=False, head=None, hashes=[])
+
+    reads(upon, agent, at, ReadCause.MOUNT)
+
+    assert (facts(upon)["witness_missing"], upon.firing()) == (False, set())
+    assert list(chain(upon).survived) == ["remount"]
+
+
+def test_another_machines_disk_is_named_and_its_chain_is_not_gone_on_with() -> None:
+    """A disk that was attached here carries somebody else's promises."""
+    upon = desk()
+    owner, finder = Witnessed(), Witnessed(Disk(chain_id="c2" * 16), node="n2", install="install-2")
+    at = lived(upon, owner, 5)
+    lived(upon, finder, 5)
+    finder.disk, finder.owner = owner.disk, "install-1"
+
+    answer = upon.feed(finder.read(at, ReadCause.MOUNT), at, "n2")
+
+    said = facts(upon, node="n2")
+    frozen = {
+        one.chain_id[:2]: one.frozen
+        for sent in published(answer)
+        if isinstance(sent.message, Expect)
+        for one in sent.message.chains
+    }
+    assert (said["witness_foreign"], said["witness_missing_reason"], frozen) == (
+        True,
+        "wrong_disk",
+        {"c1": True, "c2": False},
+    )
+    assert (chain(upon).state, facts(upon)["witness_foreign"]) == (ChainState.OPEN, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "loss"),
+    [
+        ({"previous_boot": "clean"}, "rolled_back", 10),
+        ({"previous_boot": "dirty"}, "lost_tail", 10),
+        ({"torn_seq": 91}, "torn", 10),
+        ({"identity": VolumeIdentity(volume="/srv", filesystem_id="fs-9")}, "restored", 10),
+    ],
+)
+def test_what_is_lost_is_named_by_how(fields: dict[str, Any], kind: str, loss: int) -> None:
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent)
+    agent.disk.cut(90)
+    agent.reboot(at)
+
+    reads(upon, agent, at, *TWICE, **fields)
+
+    said = facts(upon)
+    assert (said["witness_loss"], said["witness_loss_records"], said["witness_lost"]) == (kind, loss, True)
+
+
+def test_a_snapshot_of_memory_that_was_put_back_is_named_and_told_as_a_fate() -> None:
+    """Same boot, older disk: only the hypervisor's notice and the chain know that time went back."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent)
+    agent.disk.cut(70)
+    agent.seq -= 40
+
+    effects = upon.feed(agent.read(at, ReadCause.FORK), at)
+    agent.seq += 100
+    effects = upon.feed(agent.read(at + 35, ReadCause.AGAIN), at + 35)
+
+    (fate,) = [row for row in commit_of(effects).events if row.type == "reboot_fate"]
+    assert (facts(upon)["witness_loss"], fate.fields["fate"]) == ("memory_rollback", "memory_fork")
+
+
+def test_damage_in_the_middle_needs_two_reads_and_leaves_the_head_alone() -> None:
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 20)
+    at = reads(upon, agent, at, ReadCause.DAILY, broken=[7])
+    assert facts(upon)["witness_corrupt"] is False
+
+    reads(upon, agent, at, ReadCause.AGAIN, broken=[7])
+
+    said = facts(upon)
+    assert (said["witness_corrupt"], said["witness_lost"], said["witness_seq"]) == (True, False, 20)
+
+
+def test_a_cache_that_hides_a_failed_write_is_told_while_it_does() -> None:
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 20)
+    at = reads(upon, agent, at, ReadCause.DAILY, cache_differs=True)
+    assert facts(upon)["witness_cache_differs"] is True
+
+    reads(upon, agent, at, ReadCause.DAILY)
+
+    assert facts(upon)["witness_cache_differs"] is False
+
+
+def test_a_renamed_file_that_is_gone_is_a_loss_of_its_own() -> None:
+    """The records survived, so flushes work; the folder's entry did not."""
+    upon, agent = desk(), Witnessed()
+    agent.disk.metadata_seq = 5
+    at = lived(upon, agent, 20)
+    agent.disk.metadata_seq = 4
+    agent.reboot(at)
+
+    at = reads(upon, agent, at, ReadCause.BOOT)
+    assert facts(upon)["witness_lost"] is False
+    reads(upon, agent, at, ReadCause.AGAIN)
+
+    said = facts(upon)
+    assert (said["witness_loss"], said["witness_loss_records"], said["witness_seq"]) == ("metadata", 0, 20)
+
+
+def test_an_agent_installed_anew_goes_on_with_the_chain_it_finds() -> None:
+    """Its own memory was reset; the volume's was not."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 20)
+    agent.epoch, agent.seq = 9, 0
+
+    reads(upon, agent, at, ReadCause.AGENT_START)
+    upon.feed(agent.witness(at + 60), at + 60)
+
+    assert (chain(upon).head, list(chain(upon).survived)) == (agent.disk.head, ["agent_restart"])
+
+
+def test_a_witness_that_overtook_its_boots_read_waits_for_it() -> None:
+    """Taken as it comes it would look like a second machine; the read says why the number is used again."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 100)
+    agent.disk.cut(90)
+    agent.disk.line = "b"
+    agent.reboot(at)
+    upon.feed(agent.born(at, "dirty"), at)
+    upon.feed(agent.alive(at), at)
+    report, witness = agent.read(at, previous_boot="dirty"), agent.witness(at + 1)
+
+    early = upon.feed(witness, at + 1)
+    upon.feed(report, at + 5)
+    upon.feed(witness, at + 6)
+
+    assert (rejected(early), published(early)) == (["early"], [])
+    assert (chain(upon).state, chain(upon).head) == (ChainState.OPEN, agent.disk.head)
+
+
+def test_a_contradiction_whose_read_never_comes_is_a_fork_in_the_end() -> None:
+    """Not acknowledged it comes again for as long as its sender lives; it must not do so for ever."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 100)
+    agent.disk.cut(90)
+    agent.disk.line = "b"
+    agent.reboot(at)
+    upon.feed(agent.alive(at), at)
+    witness = agent.witness(at + 1)
+
+    outcomes = [rejected(upon.feed(witness, at + 1 + later)) for later in (0, 300, 700)]
+
+    assert (outcomes, chain(upon).state) == ([["early"], ["early"], []], ChainState.FROZEN)
+
+
+def test_a_read_that_was_overtaken_by_its_own_witness_is_history() -> None:
+    """Its newest record is older than what its own writer confirmed since; that is no loss."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 100)
+    agent.reboot(at)
+    report, witness = agent.read(at, previous_boot="dirty"), agent.witness(at + 1)
+    upon.feed(witness, at + 1)
+
+    upon.feed(report, at + 5)
+
+    assert (chain(upon).head, chain(upon).suspicion) == (agent.disk.head, None)
+
+
+def test_an_acknowledgement_of_what_was_given_up_does_not_accuse_the_collector() -> None:
+    """It did acknowledge record 100 once. That the volume lost it is the volume's doing."""
+    upon, agent = desk(), Witnessed()
+    at = lost(upon, agent, lived(upon, agent)) + 60
+    upon.feed(agent.witness(at), at)
+
+    upon.feed(agent.read(at + 1, ReadCause.DAILY, acknowledged_seq=100), at + 1)
+
+    assert upon.collector.health(at + 2)["behind_agents"] is False
+
+
+def test_a_disk_that_was_given_up_and_comes_back_testifies_again() -> None:
+    """Otherwise its chain would never be watched again, and nobody would know."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 20)
+    old, agent.disk = agent.disk, Disk(chain_id="d1" * 16, filesystem="fs-2")
+    at = reads(upon, agent, at, *TWICE)
+    assert chain(upon).state is ChainState.ENDED
+
+    agent.disk = old
+    at = reads(upon, agent, at, ReadCause.MOUNT)
+    upon.feed(agent.witness(at), at)
+
+    assert (chain(upon).state, chain(upon).head) == (ChainState.OPEN, old.head)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_honest_machine_is_never_accused_whatever_the_network_does(seed: int) -> None:
+    """Crashes, clean reboots, agent restarts, failed records; messages late, twice, overtaken; a restarted collector.
+
+    The volume keeps every record it confirmed, so nothing may ever be called lost, forked or missing.
+    """
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    spool: list[Any] = [agent.born(WARM), agent.read(WARM, ReadCause.AGENT_START)]
+    at, acknowledged = WARM, 0
+    for step in range(250):
+        at += draw.uniform(1.0, 40.0)
+        chance = draw.random()
+        if chance < 0.03:
+            agent.reboot(at, f"boot-{step}")
+            how = draw.choice(["clean", "dirty", "unknown"])
+            spool += [agent.born(at, how), agent.read(at, previous_boot=how, acknowledged_seq=acknowledged)]
+        elif chance < 0.06:
+            agent.epoch, agent.seq = agent.epoch + 1, 0
+            spool += [agent.born(at), agent.read(at, ReadCause.AGENT_START, acknowledged_seq=acknowledged)]
+        elif chance < 0.08:
+            spool.append(agent.read(at, ReadCause.DAILY, acknowledged_seq=acknowledged))
+        elif chance < 0.10:
+            node = upon.collector.nodes.get("n1")
+            if node is not None:
+                kept = State(nodes=[node.record], chains=list(node.chains.values()))
+                upon = desk(state=kept, started_at=at)
+        elif chance < 0.6:
+            newest = agent.disk.head.seq if agent.disk.head else 0
+            spool.append(agent.witness(at, seq=newest + draw.choice([1, 1, 1, 2, 4])))
+        if draw.random() < 0.7:
+            upon.feed(agent.alive(at), at)
+        while spool and draw.random() < 0.6:
+            place = draw.randrange(min(3, len(spool)))
+            message = spool[place]
+            effects = upon.feed(message, at)
+            if draw.random() < 0.2:
+                upon.feed(message, at + 1.0)
+            if any(isinstance(sent.message, Ack) for sent in published(effects)):
+                spool.pop(place)
+                acknowledged = max(acknowledged, message.head.seq if isinstance(message, Witness) else 0)
+
+    for message in spool:
+        at += 1.0
+        upon.feed(message, at)
+    for later in (10, 45):
+        upon.feed(agent.read(at + later, ReadCause.DAILY, acknowledged_seq=acknowledged), at + later)
+
+    known = chain(upon)
+    assert (known.breaches, known.suspicion, known.state) == ((), None, ChainState.OPEN), f"seed {seed}"
+    assert (known.head, upon.firing(), known.behind_at) == (agent.disk.head, set(), 0.0), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_disk_that_lies_is_convicted_once_whatever_the_network_does(seed: int) -> None:
+    """However late the promises arrive and in whatever order: the loss is found, named, and counted once."""
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 70)
+    spool: list[Any] = [agent.witness(at + second) for second in range(5)]
+    newest = 75 - draw.randrange(1, 20)
+    agent.disk.cut(newest)
+    agent.disk.line = "b"
+    agent.reboot(at + 30)
+    at += 30
+    spool += [agent.born(at, "dirty"), agent.read(at, previous_boot="dirty")]
+    while spool:
+        at += 1.0
+        place = draw.randrange(min(4, len(spool)))
+        if any(isinstance(sent.message, Ack) for sent in published(upon.feed(spool[place], at))):
+            spool.pop(place)
+    upon.feed(agent.alive(at), at)
+
+    for later in (40, 80, 120):
+        upon.feed(agent.read(at + later, ReadCause.DAILY, previous_boot="dirty"), at + later)
+
+    (breach,) = chain(upon).breaches
+    assert (breach.kind, breach.records) == (BreachKind.LOST_TAIL, 75 - newest), f"seed {seed}"

@@ -242,6 +242,7 @@ def test_every_missing_field_without_a_default_is_refused_by_name(kind: str) -> 
         (altered("chain_report", cause="whim"), RefusalReason.MALFORMED),
         (altered("event", summary="x" * 5000), RefusalReason.OUT_OF_BOUNDS),
         (altered("event", resource_kind="volume"), RefusalReason.BAD_FACT),
+        (altered("event", type="witness_loss", resource_kind="volume"), RefusalReason.BAD_FACT),
         (altered("report", interval_seconds=0), RefusalReason.OUT_OF_BOUNDS),
         (altered("birth", interval_seconds=1e9), RefusalReason.OUT_OF_BOUNDS),
         (altered("death", reason="bored"), RefusalReason.MALFORMED),

@@ -140,7 +140,8 @@ EVENTS: tuple[EventType, ...] = (
     EventType(
         name="reboot_fate",
         resource=ResourceKind.NODE,
-        help="What a boot turned out to be, and what came through it; stated by the collector.",
+        origin=Origin.COLLECTOR,
+        help="What a boot turned out to be, and what came through it.",
     ),
     EventType(
         name="clock_step",

@@ -200,6 +200,7 @@ EVENTS: tuple[EventType, ...] = (
     EventType(
         name="witness_loss",
         resource=ResourceKind.VOLUME,
-        help="A volume lost records it had confirmed, announced or not; stated by the collector.",
+        origin=Origin.COLLECTOR,
+        help="A volume lost records it had confirmed, announced or not.",
     ),
 )

@@ -148,6 +148,10 @@ class ChainRecord(Struct, frozen=True, kw_only=True):
     head: ChainHead | None = None
     head_at: float = 0.0
     """When the head's witness was received."""
+    head_position: Position = Position(0, 0)
+    """Of the head's witness among its writer's messages."""
+    told_seq: int = 0
+    """The newest record that the collector acknowledged, ever: what the machine holds against it."""
     written_at: float = 0.0
     """Wall clock of the head, by the machine."""
     clean_stop: bool = False

@@ -350,7 +350,12 @@ class Collector:
             case Event():
                 return count_event(node, message, event.at, self.rules, commit)
             case Witness():
-                return self._testimony.witness(node, message, event.at, commit, effects)
+                folded = self._testimony.witness(node, message, event.at, commit, effects)
+                if folded is None:
+                    self._seen.untake([commit.seen.pop()])
+                    effects.remove(ack)
+                    effects.append(Rejected(node.name, "early", "its chain report is missing", event.payload))
+                return folded
             case ChainReport():
                 return self._testimony.read(node, message, event.at, commit, effects)
 

@@ -145,8 +145,7 @@ class Case(Struct, frozen=True, kw_only=True):
     @property
     def behind(self) -> bool:
         """The machine holds an acknowledgement of a record that the collector never heard of."""
-        promised = self.known.promised
-        return self.report.acknowledged_seq > (promised.seq if promised else 0)
+        return self.report.acknowledged_seq > self.known.told_seq
 
     @property
     def short(self) -> bool:

@@ -96,7 +96,8 @@ class Rejected(Struct, frozen=True):
 
     node: str
     reason: str
-    """A metric label: `RefusalReason` values, `late`, `duplicate`, `replayed`, `second_claimant`, `over_capacity`."""
+    """A metric label: `RefusalReason` values, `late`, `duplicate`, `replayed`, `early`, `second_claimant`,
+    `over_capacity`."""
     detail: str
     payload: bytes
 

@@ -60,6 +60,8 @@ class Heard(Struct, frozen=True, kw_only=True):
     words: str = ""
     answer: bool = False
     """The agent shall be told what is expected, although it did not ask."""
+    early: bool = False
+    """The message contradicts what is known, and the read that may explain it is still under way: it must come again."""
 
 
 # ---- witnesses ---------------------------------------------------------------------------------------------------
@@ -87,25 +89,33 @@ def hear_witness(
     later: tuple[Read, ...],
     at: float,
     *,
+    unread: bool = False,
     restored_collector: bool = False,
 ) -> Heard:
     """`later` are the reads that came after the witness was written, as far as they are remembered.
+
+    `unread` says that the sender's own read of the chain, which goes before its first witness, has not come yet.
 
     After the collector was restored its memory convicts nobody: what the chain says now is what counts.
     """
     if record.state is not ChainState.OPEN:
         return Heard(record=record, answer=True)
     if restored_collector:
+        record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
         return Heard(record=_raised(structs.replace(record, marks=()), witness, sender, at))
     known, previous = record.mark(witness.head.seq), record.mark(witness.previous.seq)
+    record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
     if known == short(witness.head.hash):
         return Heard(record=record)
-    foreign_past = previous and previous != short(witness.previous.hash)
-    if known or foreign_past or sender is Sender.ALIVE:
-        return _forked(record, witness_fork_words(record, witness, sender.value), at)
     lacking = tuple(read for read in later if witness.head.seq > read.seq)
-    if lacking:
+    if lacking and sender is not Sender.ALIVE:
+        # Numbers beyond what a read found are free: another line's records under them prove nothing.
         return _late(record, witness, lacking, at)
+    contradicts = bool(known or (previous and previous != short(witness.previous.hash)))
+    if contradicts and sender is not Sender.ALIVE and unread:
+        return Heard(record=record, early=True)
+    if contradicts or sender is Sender.ALIVE:
+        return _forked(record, witness_fork_words(record, witness, sender.value), at)
     return Heard(record=_raised(record, witness, sender, at))
 
 
@@ -120,6 +130,7 @@ def _raised(record: ChainRecord, witness: Witness, sender: Sender, at: float) ->
         record,
         head=witness.head,
         head_at=at,
+        head_position=witness.position,
         written_at=witness.written_at,
         clean_stop=witness.clean_stop,
         fsync_seconds=witness.fsync_seconds,
@@ -165,9 +176,10 @@ def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: 
 # ---- reads -------------------------------------------------------------------------------------------------------
 
 
-def begun_by_read(report: ChainReport, at: float, *, foreign: str = "") -> ChainRecord:
+def begun_by_read(report: ChainReport, made_at: float, at: float, *, foreign: str = "") -> ChainRecord:
     """A chain that is met by a read of it first. Another machine's is kept as evidence, not gone on with."""
     head = report.head
+    kind = BreachKind.ROLLED_BACK if report.previous_boot == "clean" else BreachKind.LOST_TAIL
     return ChainRecord(
         node=report.node,
         chain_id=report.chain_id,
@@ -178,10 +190,12 @@ def begun_by_read(report: ChainReport, at: float, *, foreign: str = "") -> Chain
         head=head,
         head_at=at if head else 0.0,
         written_at=report.written_at,
+        told_seq=report.acknowledged_seq,
         clean_stop=report.clean_stop,
         marks=with_marks(report.hashes, (head,) if head else ()),
         writer=_writer(report),
         metadata_seq=report.metadata_seq,
+        reads=(_read(report, made_at, kind),),
         read_mode=report.read_mode,
         foreign=foreign,
     )
@@ -204,20 +218,13 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
             return Heard(record=moved, conclusion=row.conclusion, words=words)
         case _:
             pass
-    read = Read(
-        position=report.position,
-        install_id=report.install_id,
-        boot_id=report.boot_id,
-        at=made_at,
-        seq=report.head.seq if report.head else 0,
-        written_at=report.written_at,
-        kind=shortage_kind(case),
-    )
+    read = _read(report, made_at, shortage_kind(case))
     heard = _compared(case, row, at, announced)
     shown = beside(case)
     after = structs.replace(
         heard.record,
         reads=with_read(record, read),
+        told_seq=max(record.told_seq, report.acknowledged_seq),
         read_mode=report.read_mode,
         writer=_writer(report),
         volume=report.identity.volume if Beside.MOVED in shown else record.volume,
@@ -231,6 +238,18 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
         after = with_breach(after, breach)
     after = structs.replace(after, broken=_interior(report), breaches=_returned(after.breaches, at))
     return structs.replace(heard, record=after, breaches=breaches)
+
+
+def _read(report: ChainReport, made_at: float, kind: BreachKind) -> Read:
+    return Read(
+        position=report.position,
+        install_id=report.install_id,
+        boot_id=report.boot_id,
+        at=made_at,
+        seq=report.head.seq if report.head else 0,
+        written_at=report.written_at,
+        kind=kind,
+    )
 
 
 def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
@@ -276,6 +295,7 @@ def _adopted(record: ChainRecord, report: ChainReport, at: float, *, whatever: b
         record,
         head=head,
         head_at=at,
+        head_position=report.position,
         written_at=report.written_at,
         clean_stop=report.clean_stop,
         metadata_seq=report.metadata_seq if whatever else max(record.metadata_seq, report.metadata_seq),

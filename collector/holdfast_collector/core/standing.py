@@ -45,9 +45,12 @@ class Standing:
 
     def heard(self, node: Node, before: NodeRecord, message: UpMessage, at: float) -> set[ResourceKey]:
         """A message was taken; the facts of the node that it changes."""
-        usual = before.boot_id == node.record.boot_id and node.name not in self._doubtful
-        if usual and not isinstance(message, Birth | ChainReport) and len(node.lives) < 2:
-            return set() if ("node", node.name) in node.testified else self.restate(node, at)
+        key, record = ("node", node.name), node.record
+        holder = message.boot_id == record.boot_id and message.install_id == record.install_id
+        if not holder or before.boot_id != record.boot_id or node.claimants:
+            self._doubtful.add(node.name)
+        elif key in node.testified and not isinstance(message, Birth | ChainReport):
+            return set()
         if before.boot_id != node.record.boot_id and before.boot_id:
             self._open(node, before.boot_id, at)
         match message:
@@ -61,8 +64,6 @@ class Standing:
                 self._told(node, message.boot_id, message.previous_boot, "")
             case _:
                 pass
-        if len(node.lives) > 1 or node.claimants:
-            self._doubtful.add(node.name)
         return self.restate(node, at)
 
     def place(self, node: Node, report: Report, at: float) -> Order:
@@ -109,9 +110,9 @@ class Standing:
         folded = Folded(set(), set(), [], [])
         if self._complete(node.name, at):
             folded = self.close(node, at, commit)
-        if len(node.lives) < 2 and not node.claimants:
-            self._doubtful.discard(node.name)
         folded.touched |= self.restate(node, at)
+        if node.testified[("node", node.name)].get("claimants", 1) == 1:
+            self._doubtful.discard(node.name)
         return folded
 
     def close(self, node: Node, at: float, commit: Commit) -> Folded:

@@ -36,6 +36,8 @@ from holdfast_wire import ChainReport, Expect, Expected, ReadCause, Witness
 
 CHAINS_MAX = 256
 """Per node. A machine has a few volumes, and a volume a new chain once in years."""
+EARLY_SECONDS = 600.0
+"""How long a witness that contradicts what is known waits for the read that goes before it and was lost on its way."""
 SETTLED_MAX = 16
 """Closed chains per node that are kept to be looked at, when nothing about them is open."""
 
@@ -79,8 +81,8 @@ class Testimony:
 
     def witness(
         self, node: Node, witness: Witness, at: float, commit: Commit, effects: list[Effect]
-    ) -> Folded:
-        """A record is on a volume's medium."""
+    ) -> Folded | None:
+        """A record is on a volume's medium. None: the message must come again, after the one it depends on."""
         record = node.chains.get(witness.chain_id)
         if record is None:
             if len(node.chains) >= CHAINS_MAX:
@@ -91,7 +93,10 @@ class Testimony:
         sender = _sender(node, record, witness)
         later = _later(node, record, witness, sender)
         forgetful = self._restored_at > _heard_at(record)
-        heard = hear_witness(record, witness, sender, later, at, restored_collector=forgetful)
+        unread = at - self._made_at(node, witness, at) < EARLY_SECONDS and _unread(record, witness)
+        heard = hear_witness(record, witness, sender, later, at, unread=unread, restored_collector=forgetful)
+        if heard.early:
+            return None
         if heard.answer:
             effects.append(_expect(node.name, witness.install_id, witness.volume, [heard.record]))
         return self._settle(node, [heard], at, commit)
@@ -100,10 +105,11 @@ class Testimony:
         self, node: Node, report: ChainReport, at: float, commit: Commit, effects: list[Effect]
     ) -> Folded:
         """A volume was read back: compared, answered, and only then taken in."""
-        life = node.lives.get((report.install_id, report.boot_id))
-        made_at = life.began_at + report.mono if life else at
+        made_at = self._made_at(node, report, at)
         announced = node.window.reason if node.window and node.window.until >= at else ""
         here = node.chains.get(report.chain_id) if report.chain_id and report.mounted else None
+        if here is not None and here.state is ChainState.ENDED:
+            here = structs.replace(here, state=ChainState.OPEN)  # a disk that was given up has come back
         others = [
             record
             for record in node.chains.values()
@@ -171,8 +177,12 @@ class Testimony:
         if here is not None:
             return hear_read(case, row, made_at, at, announced)
         words = f"{report.identity.volume}: the chain of {foreign}" if foreign else ""
-        record = begun_by_read(report, at, foreign=foreign)
+        record = begun_by_read(report, made_at, at, foreign=foreign)
         return Heard(record=record, conclusion=row.conclusion, words=words)
+
+    def _made_at(self, node: Node, message: Witness | ChainReport, at: float) -> float:
+        life = node.lives.get((message.install_id, message.boot_id))
+        return life.began_at + message.mono if life else at
 
     def _beside(self, node: Node, record: ChainRecord, report: ChainReport) -> bool:
         """Whether who wrote the chain, and who read it now, are two machines that lived at once."""
@@ -365,10 +375,16 @@ def _temporary(node: Node, volume: str) -> bool:
     return facts.get("durability_class") in {"D0", "D1", 0, 1} or facts.get("volatile") is True
 
 
-def _older(node: Node, boot: str, than: str) -> bool:
-    """Whether a boot is known to have come before another one."""
+def _older(node: Node, one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether a boot came before another one, each with the epoch of its message.
+
+    Boots that were met alive are known in their order. Of others the start counter must tell, which only a machine that
+    was set back turns round.
+    """
     boots = node.record.boots
-    return boot in boots and than in boots and boots.index(boot) < boots.index(than)
+    if one[0] in boots and other[0] in boots:
+        return boots.index(one[0]) < boots.index(other[0])
+    return one[0] != other[0] and one[1] < other[1]
 
 
 def _sender(node: Node, record: ChainRecord, witness: Witness) -> Sender:
@@ -378,7 +394,11 @@ def _sender(node: Node, record: ChainRecord, witness: Witness) -> Sender:
     here: Life | None = node.lives.get((witness.install_id, witness.boot_id))
     if together(here, node.lives.get((writer.install_id, writer.boot_id))):
         return Sender.ALIVE
-    return Sender.OLDER if _older(node, witness.boot_id, writer.boot_id) else Sender.NEWER
+    return (
+        Sender.OLDER
+        if _older(node, (witness.boot_id, witness.epoch), (writer.boot_id, writer.epoch))
+        else Sender.NEWER
+    )
 
 
 def _later(node: Node, record: ChainRecord, witness: Witness, sender: Sender) -> tuple[Read, ...]:
@@ -392,18 +412,33 @@ def _later(node: Node, record: ChainRecord, witness: Witness, sender: Sender) ->
         if (
             read.position > witness.position
             if (read.install_id, read.boot_id) == same
-            else not _older(node, read.boot_id, witness.boot_id)
+            else _older(node, (witness.boot_id, witness.epoch), (read.boot_id, read.position.epoch))
         )
     )
 
 
+def _unread(record: ChainRecord, witness: Witness) -> bool:
+    """Whether the read that an agent sends before its first witness has not come: not since its boot, or its start."""
+    if not record.reads:
+        return True
+    read = record.reads[-1]
+    same = (read.install_id, read.boot_id) == (witness.install_id, witness.boot_id)
+    return not same or read.position.epoch < witness.epoch
+
+
 def _stale(node: Node, record: ChainRecord, report: ChainReport) -> bool:
     """Whether something newer was compared already. A copy of a machine's memory begins to count anew."""
-    if report.cause is ReadCause.FORK or not record.reads:
+    if report.cause is ReadCause.FORK:
         return False
-    newest = record.reads[-1]
-    if (report.install_id, report.boot_id) == (newest.install_id, newest.boot_id):
+    here = (report.install_id, report.boot_id)
+    if here == (record.writer.install_id, record.writer.boot_id) and report.position < record.head_position:
+        return True  # the head was written after this read
+    if not record.reads:
+        return False
+    newest, lives = record.reads[-1], node.lives
+    there = (newest.install_id, newest.boot_id)
+    if here == there:
         return report.position <= newest.position
-    lives = node.lives
-    here, there = (report.install_id, report.boot_id), (newest.install_id, newest.boot_id)
-    return _older(node, report.boot_id, newest.boot_id) and not together(lives.get(here), lives.get(there))
+    return _older(
+        node, (report.boot_id, report.epoch), (newest.boot_id, newest.position.epoch)
+    ) and not together(lives.get(here), lives.get(there))
