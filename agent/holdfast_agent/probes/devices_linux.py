@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
+from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.block_sysfs_linux import SECTOR_BYTES, read_btrfs, read_devices, read_platform
 from holdfast_agent.probes.filesystem_media import holding
@@ -29,7 +30,8 @@ from holdfast_agent.probes.media_facts import (
     unmet_declarations,
     volume_media_facts,
 )
-from holdfast_agent.probes.media_raw import DeviceRaw, LoopRoom, MediaRaw
+from holdfast_agent.probes.media_raw import DeviceRaw, LoopRoom, MediaRaw, PlatformRaw
+from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import Mount
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, Volume
@@ -37,6 +39,8 @@ from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
 TOOL_TIMEOUT_SECONDS = 5.0
+_METADATA_SECONDS = 3600.0
+_METADATA_RETRY_SECONDS = 600.0
 _FS_IOC_GETFSUUID = 0x80111500
 """_IOR(0x15, 0, struct fsuuid2), since Linux 6.9 (include/uapi/linux/fs.h)."""
 _UUID_BYTES = 16
@@ -44,6 +48,8 @@ _UUID_BYTES = 16
 
 class Devices(Poll[MediaRaw], Watch):
     """The machine's block devices, and the media of its volumes."""
+
+    azure_metadata = METADATA_ADDRESS
 
     name = "devices"
     platforms = frozenset({"linux"})
@@ -56,13 +62,13 @@ class Devices(Poll[MediaRaw], Watch):
         for fact in (
             "type", "medium", "model", "serial", "transport", "size_bytes", "rotational", "read_only",
             "parents", "leaf_devices", "durability_class", "durability_class_reason", "durability_class_declared",
-            "queue_io_timeout_seconds",
+            "queue_io_timeout_seconds", "host_cache",
         )
     ) + tuple(
         ("volume", fact)
         for fact in (
             "durability_class", "durability_class_known", "durability_class_reason", "durability_class_declared",
-            "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local",
+            "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local", "host_cache",
             "backing_unallocated_bytes", "backing_free_bytes", "backing_free_ratio",
         )
     )  # fmt: skip
@@ -71,6 +77,9 @@ class Devices(Poll[MediaRaw], Watch):
         super().__init__(context)
         settings = context.settings
         self._settings = settings if isinstance(settings, MediaSettings) else MediaSettings()
+        self._azure: AzureStorage | None = None
+        self._azure_unreadable = ""
+        self._azure_asked_at: float | None = None
 
     def check(self) -> None:
         if not (self.context.sysfs / "class" / "block").is_dir():
@@ -91,7 +100,8 @@ class Devices(Poll[MediaRaw], Watch):
         return MediaRaw(
             machine_mounts=machine,
             own_mounts=own,
-            platform=read_platform(context.sysfs, context.procfs),
+            platform=self._platform(),
+            azure_unreadable=self._azure_unreadable,
             devices=devices,
             mapper_tables=tables,
             mapper_unreadable=unreadable,
@@ -120,6 +130,8 @@ class Devices(Poll[MediaRaw], Watch):
         missing = unmet_declarations(self._settings, media, raw)
         if raw.mapper_unreadable:
             missing["how device mapper lays out its devices"] = raw.mapper_unreadable
+        if raw.azure_unreadable:
+            missing["what Azure says of its disks"] = raw.azure_unreadable
         if raw.zpool_unreadable:
             missing["what ZFS pools lie on"] = raw.zpool_unreadable
         return Observation(resources=resources, missing=missing)
@@ -128,6 +140,22 @@ class Devices(Poll[MediaRaw], Watch):
         """Look at once when something is mounted or unmounted: a new volume has its class from the beginning."""
         with mount_changes(self.context.procfs, refresh):
             await asyncio.Event().wait()
+
+    def _platform(self) -> PlatformRaw:
+        """With what Azure says of its disks: asked once an hour, every ten minutes while there is no answer.
+
+        No answer is no news: what it said before stands.
+        """
+        platform = read_platform(self.context.sysfs, self.context.procfs)
+        if platform.chassis_asset_tag != AZURE_ASSET_TAG:
+            return platform
+        now = self.context.boot_clock()
+        wait = _METADATA_SECONDS if not self._azure_unreadable else _METADATA_RETRY_SECONDS
+        if self._azure_asked_at is None or now - self._azure_asked_at >= wait:
+            self._azure_asked_at = now
+            answer, self._azure_unreadable = ask_storage_profile(self.azure_metadata)
+            self._azure = answer or self._azure
+        return msgspec.structs.replace(platform, azure=self._azure)
 
     def _mountinfo(self, process: str) -> str:
         try:

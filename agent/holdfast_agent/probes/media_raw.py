@@ -2,6 +2,8 @@
 
 from msgspec import Struct, field
 
+from holdfast_agent.probes.azure_storage import AzureStorage
+
 
 class MdRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/sys/block/mdN/md` (kernel: Documentation/admin-guide/md.rst)."""
@@ -80,6 +82,8 @@ class PlatformRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chassis_asset_tag: str = ""
     hypervisor: bool | None = None
     """What the processor says (x86) or the device tree; None when neither can tell."""
+    azure: AzureStorage | None = None
+    """What Azure's metadata service last said of the disks."""
 
 
 class MediaRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +103,8 @@ class MediaRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     zpool_status: str = ""
     """`zpool status -P -L`."""
     zpool_unreadable: str = ""
+    azure_unreadable: str = ""
+    """Why Azure's metadata service last said nothing."""
     paths: dict[str, str] = field(default_factory=dict)
     """Paths of devices in mounts and in the configuration → the kernel's names."""
     filesystem_uuids: dict[str, str] = field(default_factory=dict)

@@ -102,6 +102,13 @@ FACTS: list[Fact] = [
             ),
             ("backing_free_bytes", INT, "bytes", "m", "Free room on the filesystem that holds that file."),
             ("backing_free_ratio", FLOAT, "ratio", "m", "The same over that filesystem's size."),
+            (
+                "host_cache",
+                STR,
+                "",
+                "",
+                "Azure's cache on the host: ReadWrite where one of its disks has a cache that holds writes back.",
+            ),
             ("leaf_devices", STR, "", "l", "The disks it ends on, with commas."),
             ("media", STR, "", "l", "What they are, as the fact medium of a device has it, with commas."),
             ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
