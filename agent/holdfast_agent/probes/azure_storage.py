@@ -5,8 +5,6 @@ with the header `Metadata`, and says everything as text (instance-metadata-servi
 blocked, throttled or down: that is no answer, and no news.
 """
 
-import http.client
-
 import msgspec
 from msgspec import Struct, field
 
@@ -14,6 +12,7 @@ METADATA_ADDRESS = ("169.254.169.254", 80)
 _PATH = "/metadata/instance/compute/storageProfile?api-version=2021-02-01"
 _TIMEOUT_SECONDS = 2.0
 _ANSWER_BYTES_MAX = 1 << 20
+_OK = 200
 
 
 class AzureDisk(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,15 +66,18 @@ def parse_storage_profile(answer: bytes) -> AzureStorage:
 
 def ask_storage_profile(address: tuple[str, int] = METADATA_ADDRESS) -> tuple[AzureStorage | None, str]:
     """What the service says, or why it says nothing. Blocks for seconds at most; goes through no proxy."""
-    connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
+    # Here, for it loads the whole of `email`, and only agents on Azure need it.
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", _PATH, headers={"Metadata": "true"})
         response = connection.getresponse()
         answer = response.read(_ANSWER_BYTES_MAX)
-        if response.status != http.HTTPStatus.OK:
+        if response.status != _OK:
             return None, f"the instance metadata service answers {response.status} {response.reason}"
         return parse_storage_profile(answer), ""
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         return None, f"the instance metadata service does not answer: {error}"
     except msgspec.DecodeError as error:
         return None, f"the instance metadata service answers something else: {error}"

@@ -52,24 +52,29 @@ def read_platform(sysfs: Path, procfs: Path) -> PlatformRaw:
 def _hypervisor(sysfs: Path, procfs: Path) -> bool | None:
     if (sysfs / "hypervisor" / "type").exists() or (procfs / "device-tree" / "hypervisor").exists():
         return True
-    for line in _text(procfs / "cpuinfo").splitlines():
-        if line.startswith("flags"):
-            return "hypervisor" in line.split()
-    return None
+    try:
+        # The first processor says it; on a machine with hundreds the whole file costs milliseconds.
+        with (procfs / "cpuinfo").open("r", encoding="utf-8", errors="replace") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return None
+    return "hypervisor" in flags.split() if flags else None
 
 
 def _device(sysfs: Path, rootfs: Path, name: str) -> DeviceRaw:
     entry = sysfs / "class" / "block" / name
     real = entry.resolve(strict=True)
+    number, size = _line(entry / "dev"), _number(entry / "size") or 0
+    if not size and not name.startswith("md"):
+        return DeviceRaw(number=number)  # a loop device nobody uses, an empty drive
     partition = (entry / "partition").exists()
-    number = _line(entry / "dev")
     udev = _udev(rootfs / "run" / "udev" / "data" / f"b{number}")
     queue, device = entry / "queue", entry / "device"
     return DeviceRaw(
         number=number,
         path=str(real.relative_to(sysfs.resolve())),
         whole=real.parent.name if partition else "",
-        size_bytes=(_number(entry / "size") or 0) * SECTOR_BYTES,
+        size_bytes=size * SECTOR_BYTES,
         read_only=_line(entry / "ro") == "1",
         hidden=_line(entry / "hidden") == "1",
         rotational=None if partition else _flag(queue / "rotational"),

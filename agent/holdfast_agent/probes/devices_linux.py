@@ -77,6 +77,7 @@ class Devices(Poll[MediaRaw], Watch):
         super().__init__(context)
         settings = context.settings
         self._settings = settings if isinstance(settings, MediaSettings) else MediaSettings()
+        self._machine: PlatformRaw | None = None
         self._azure: AzureStorage | None = None
         self._azure_unreadable = ""
         self._azure_asked_at: float | None = None
@@ -146,7 +147,7 @@ class Devices(Poll[MediaRaw], Watch):
 
         No answer is no news: what it said before stands.
         """
-        platform = read_platform(self.context.sysfs, self.context.procfs)
+        platform = self._machine = self._machine or read_platform(self.context.sysfs, self.context.procfs)
         if platform.chassis_asset_tag != AZURE_ASSET_TAG:
             return platform
         now = self.context.boot_clock()
