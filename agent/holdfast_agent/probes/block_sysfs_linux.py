@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from holdfast_agent.probes.media_raw import BtrfsRaw, DeviceRaw, MdRaw, PlatformRaw
@@ -9,6 +10,7 @@ from holdfast_agent.probes.media_raw import BtrfsRaw, DeviceRaw, MdRaw, Platform
 SECTOR_BYTES = 512
 """Of `size` in sysfs, whatever the device's own sector is (Documentation/ABI/stable/sysfs-block)."""
 _SERIAL_PAGE_HEADER_BYTES = 4
+_GUID = re.compile(r"\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}")
 
 
 def read_devices(sysfs: Path, rootfs: Path) -> dict[str, DeviceRaw]:
@@ -130,13 +132,11 @@ def _nvme_transport(device: Path) -> str:
 
 
 def _vmbus_id(real: Path, sysfs: Path) -> str:
-    """`device_id` of the nearest Hyper-V device above the disk."""
-    if "VMBUS" not in str(real).upper():
-        return ""
+    """`device_id` of the nearest Hyper-V device above the disk. Its bus goes by VMBUS:00, MSFT1000:00 and other names."""
     for above in real.parents:
         if above == sysfs.resolve():
             break
-        if found := _line(above / "device_id"):
+        if _GUID.fullmatch(found := _line(above / "device_id")):
             return found
     return ""
 

@@ -219,6 +219,7 @@ def test_lvm_shows_its_mirrors_and_caches_in_the_tables() -> None:
     levels = {name: level for name, (level, _) in standings("bare-metal-lvm").items()}
 
     assert levels == {"/db": 2, "/half": 2, "/logs": 2, "/pg": 3}
+    assert str(standings("bare-metal-lvm")["/db"][1]).endswith("its cache nvme0n1 writes through")
     assert str(standings("bare-metal-lvm")["/half"][1]).endswith(
         "1 of its members is missing; one copy is left"
     )
@@ -247,6 +248,7 @@ def test_pools_and_btrfs_are_worth_their_worst_part() -> None:
         "/tank/db": 3,
         "/thin": 2,
     }
+    assert known(observed("bare-metal-zfs-btrfs"), "volume")["/tank"]["leaf_devices"] == "sda, sdb, sdc, sdd"
     assert standings("bare-metal-zfs-btrfs")["/thin"][1] == (
         "zpool thin on raidz1-0 on sdf, sdg: both disks of this bare machine; 1 of raidz1-0's devices is missing; "
         "no redundancy is left"
