@@ -8,19 +8,17 @@ Where neither says anything there is none: nothing is taken for durable because 
 """
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
 from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
 from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
-from holdfast_agent.probes.block_sysfs_linux import SECTOR_BYTES, read_btrfs, read_devices, read_platform
-from holdfast_agent.probes.filesystem_media import holding
+from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
 from holdfast_agent.probes.media_facts import (
     MediaSettings,
     device_facts,
@@ -30,11 +28,10 @@ from holdfast_agent.probes.media_facts import (
     unmet_declarations,
     volume_media_facts,
 )
-from holdfast_agent.probes.media_raw import DeviceRaw, LoopRoom, MediaRaw, PlatformRaw
+from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw, PlatformRaw
 from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
 from holdfast_agent.probes.mount_watch_linux import mount_changes
-from holdfast_agent.probes.mountinfo import Mount
-from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, Volume
+from holdfast_agent.probes.volume_choice import MEMORY_TYPES, Volume
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
@@ -69,7 +66,6 @@ class Devices(Poll[MediaRaw], Watch):
         for fact in (
             "durability_class", "durability_class_known", "durability_class_reason", "durability_class_declared",
             "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local", "host_cache",
-            "backing_unallocated_bytes", "backing_free_bytes", "backing_free_ratio",
         )
     )  # fmt: skip
 
@@ -91,7 +87,7 @@ class Devices(Poll[MediaRaw], Watch):
         context = self.context
         machine, own = self._mountinfo("1"), self._mountinfo("self")
         volumes, mounts = seen_volumes(machine, own)
-        devices = _with_room(read_devices(context.sysfs, context.rootfs), mounts)
+        devices = read_devices(context.sysfs, context.rootfs)
         tables, unreadable = _mapper_tables(devices)
         pools, pools_unreadable = "", ""
         if any(mount.fstype == "zfs" for mount in mounts.values()):
@@ -163,29 +159,6 @@ class Devices(Poll[MediaRaw], Watch):
             return (self.context.procfs / process / "mountinfo").read_text("utf-8", "replace")
         except OSError:
             return ""
-
-
-def _with_room(devices: dict[str, DeviceRaw], mounts: Mapping[str, Mount]) -> dict[str, DeviceRaw]:
-    """Loop devices with what their files occupy. Files on what may hang are not looked at."""
-    found = dict(devices)
-    for name, device in devices.items():
-        mount = holding(device.loop_file, mounts) if device.loop_file and not device.read_only else None
-        if mount is not None and mount.fstype not in NETWORK_TYPES and not mount.fstype.startswith("fuse"):
-            with contextlib.suppress(OSError):
-                found[name] = msgspec.structs.replace(device, loop_room=_room(device.loop_file))
-    return found
-
-
-def _room(path: str) -> LoopRoom:
-    if sys.platform != "linux":
-        raise Unsupported("this way of asking is Linux's")
-    file, filesystem = os.stat(path), os.statvfs(path)
-    return LoopRoom(
-        file_bytes=file.st_size,
-        allocated_bytes=file.st_blocks * SECTOR_BYTES,
-        free_bytes=filesystem.f_bavail * filesystem.f_frsize,
-        filesystem_bytes=filesystem.f_blocks * filesystem.f_frsize,
-    )
 
 
 def _mapper_tables(devices: dict[str, DeviceRaw]) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def volume_media_facts(volume: Volume, media: Media, raw: MediaRaw) -> dict[str,
     ]
     if host_cache := next((mode for mode in ("ReadWrite", "ReadOnly", "None") if mode in caches), ""):
         facts["host_cache"] = host_cache
-    return facts | _backing_facts(mount, media)
+    return facts
 
 
 def device_facts(name: str, device: DeviceRaw, media: Media, raw: MediaRaw) -> dict[str, Value]:
@@ -154,24 +154,6 @@ def _partly_host_local(standing: Standing) -> bool:
     lowest = min((level for level in levels if level is not None), default=PERSISTENT)
     others = any(level is None or level >= PERSISTENT for level in levels)
     return standing.level == lowest and lowest < PERSISTENT and others
-
-
-def _backing_facts(mount: Mount, media: Media) -> dict[str, Value]:
-    """Of loop devices below: how much is not there yet, and the room for it. The one with the least room counts."""
-    tree = media.taken.tree
-    rooms = [
-        room
-        for name in tree.below(media.taken.device_of(mount))
-        if (room := tree.devices[name].loop_room) is not None and room.filesystem_bytes
-    ]
-    if not rooms:
-        return {}
-    room = min(rooms, key=lambda room: room.free_bytes / room.filesystem_bytes)
-    return {
-        "backing_unallocated_bytes": max(room.file_bytes - room.allocated_bytes, 0),
-        "backing_free_bytes": room.free_bytes,
-        "backing_free_ratio": room.free_bytes / room.filesystem_bytes,
-    }
 
 
 def _identity_facts(device: DeviceRaw) -> dict[str, Value]:

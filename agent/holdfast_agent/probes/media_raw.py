@@ -17,16 +17,6 @@ class MdRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Kernel's name → its state: `in_sync`, `in_sync,write_mostly`, `spare`, `faulty`, …"""
 
 
-class LoopRoom(Struct, frozen=True, kw_only=True):
-    """How much of a loop device's file exists, and what room its filesystem has for the rest."""
-
-    file_bytes: int
-    allocated_bytes: int
-    free_bytes: int
-    """To an ordinary user, as for a volume."""
-    filesystem_bytes: int
-
-
 class DeviceRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of /sys/class/block, with what udev knows of it."""
 
@@ -55,7 +45,6 @@ class DeviceRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mapper_uuid: str = ""
     md: MdRaw | None = None
     loop_file: str = ""
-    loop_room: LoopRoom | None = None
     bcache_mode: str = ""
     """`writethrough [writeback] writearound none`."""
     bcache_cache: bool = False

@@ -94,15 +94,6 @@ FACTS: list[Fact] = [
                 "Part of it lies in memory or on a disk that goes with the host, and takes the rest along.",
             ),
             (
-                "backing_unallocated_bytes",
-                INT,
-                "bytes",
-                "m",
-                "What of a loop device's file does not exist yet: it needs room below when it is written.",
-            ),
-            ("backing_free_bytes", INT, "bytes", "m", "Free room on the filesystem that holds that file."),
-            ("backing_free_ratio", FLOAT, "ratio", "m", "The same over that filesystem's size."),
-            (
                 "host_cache",
                 STR,
                 "",
