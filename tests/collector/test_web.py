@@ -190,27 +190,6 @@ async def test_runbook_that_is_no_web_address_is_no_link() -> None:
     assert [link for link in links if link and not link.startswith(("/", "?", "https://"))] == []
 
 
-async def test_node_page_tells_what_is_seen_and_what_is_not() -> None:
-    visited, _ = known(
-        probe("volumes", ("volume", "8:1", VOLUME)),
-        probe("services_systemd", status=SectionStatus.DENIED, detail="no access to the bus"),
-    )
-
-    text = (await page(visited, "/nodes/n1")).text
-
-    assert "25 % free, 256 MiB of 1.0 GiB" in text
-    assert "Unknown: the probe services_systemd says denied. no access to the bus" in text
-    assert "not permitted" in text
-
-
-async def test_volume_that_takes_no_writes_says_why() -> None:
-    broken = VOLUME | {"writable": False, "unwritable_reason": "the filesystem is mounted read-only"}
-    visited, _ = known(probe("volumes", ("volume", "8:1", broken)))
-
-    assert "NO: the filesystem is mounted read-only" in (await page(visited, "/nodes/n1")).text
-    assert "/srv takes no writes" in (await page(visited)).text
-
-
 async def test_volume_shows_its_class_whose_word_that_is_and_why() -> None:
     """The class comes from another probe than the volume's room, and a hostile machine words its reason."""
     media: dict[str, Value] = {
@@ -232,6 +211,27 @@ async def test_volume_shows_its_class_whose_word_that_is_and_why() -> None:
     assert "unknown nfs4 filer:/x; its class is that of the storage there" in shown.text
     assert "script" not in [tag for tag, _ in shown.elements]
     assert "1 × D2, 1 unknown" in (await page(visited)).text
+
+
+async def test_node_page_tells_what_is_seen_and_what_is_not() -> None:
+    visited, _ = known(
+        probe("volumes", ("volume", "8:1", VOLUME)),
+        probe("services_systemd", status=SectionStatus.DENIED, detail="no access to the bus"),
+    )
+
+    text = (await page(visited, "/nodes/n1")).text
+
+    assert "25 % free, 256 MiB of 1.0 GiB" in text
+    assert "Unknown: the probe services_systemd says denied. no access to the bus" in text
+    assert "not permitted" in text
+
+
+async def test_volume_that_takes_no_writes_says_why() -> None:
+    broken = VOLUME | {"writable": False, "unwritable_reason": "the filesystem is mounted read-only"}
+    visited, _ = known(probe("volumes", ("volume", "8:1", broken)))
+
+    assert "NO: the filesystem is mounted read-only" in (await page(visited, "/nodes/n1")).text
+    assert "/srv takes no writes" in (await page(visited)).text
 
 
 async def test_past_is_marked_as_the_past() -> None:

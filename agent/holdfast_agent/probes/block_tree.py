@@ -65,18 +65,6 @@ class BlockTree:
         self._found[name] = found
         return found
 
-    def below(self, name: str) -> list[str]:
-        """The device and all devices it rests on, each once; what lies below a loop device's file not included."""
-        found: dict[str, None] = {}
-        left = [name]
-        while left:
-            name = left.pop()
-            device = self.devices.get(name)
-            if device is not None and name not in found:
-                found[name] = None
-                left += [device.whole] if device.whole else device.slaves
-        return list(found)
-
     def layer(self, name: str) -> str:
         """What kind of device it is, in lsblk's words."""
         device = self.devices[name]

@@ -8,18 +8,17 @@ Where neither says anything there is none: nothing is taken for durable because 
 """
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
 from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
+from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
-from holdfast_agent.probes.block_sysfs_linux import SECTOR_BYTES, read_btrfs, read_devices, read_platform
-from holdfast_agent.probes.filesystem_media import holding
+from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
 from holdfast_agent.probes.media_facts import (
     MediaSettings,
     device_facts,
@@ -29,14 +28,16 @@ from holdfast_agent.probes.media_facts import (
     unmet_declarations,
     volume_media_facts,
 )
-from holdfast_agent.probes.media_raw import DeviceRaw, LoopRoom, MediaRaw
+from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw, PlatformRaw
+from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
 from holdfast_agent.probes.mount_watch_linux import mount_changes
-from holdfast_agent.probes.mountinfo import Mount
-from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, Volume
+from holdfast_agent.probes.volume_choice import MEMORY_TYPES, Volume
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
 TOOL_TIMEOUT_SECONDS = 5.0
+_METADATA_SECONDS = 3600.0
+_METADATA_RETRY_SECONDS = 600.0
 _FS_IOC_GETFSUUID = 0x80111500
 """_IOR(0x15, 0, struct fsuuid2), since Linux 6.9 (include/uapi/linux/fs.h)."""
 _UUID_BYTES = 16
@@ -44,6 +45,8 @@ _UUID_BYTES = 16
 
 class Devices(Poll[MediaRaw], Watch):
     """The machine's block devices, and the media of its volumes."""
+
+    azure_metadata = METADATA_ADDRESS
 
     name = "devices"
     platforms = frozenset({"linux"})
@@ -56,14 +59,13 @@ class Devices(Poll[MediaRaw], Watch):
         for fact in (
             "type", "medium", "model", "serial", "transport", "size_bytes", "rotational", "read_only",
             "parents", "leaf_devices", "durability_class", "durability_class_reason", "durability_class_declared",
-            "queue_io_timeout_seconds",
+            "queue_io_timeout_seconds", "host_cache",
         )
     ) + tuple(
         ("volume", fact)
         for fact in (
             "durability_class", "durability_class_known", "durability_class_reason", "durability_class_declared",
-            "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local",
-            "backing_unallocated_bytes", "backing_free_bytes", "backing_free_ratio",
+            "durability_class_found", "leaf_devices", "media", "filesystem_uuid", "partly_host_local", "host_cache",
         )
     )  # fmt: skip
 
@@ -71,6 +73,10 @@ class Devices(Poll[MediaRaw], Watch):
         super().__init__(context)
         settings = context.settings
         self._settings = settings if isinstance(settings, MediaSettings) else MediaSettings()
+        self._machine: PlatformRaw | None = None
+        self._azure: AzureStorage | None = None
+        self._azure_unreadable = ""
+        self._azure_asked_at: float | None = None
 
     def check(self) -> None:
         if not (self.context.sysfs / "class" / "block").is_dir():
@@ -81,7 +87,7 @@ class Devices(Poll[MediaRaw], Watch):
         context = self.context
         machine, own = self._mountinfo("1"), self._mountinfo("self")
         volumes, mounts = seen_volumes(machine, own)
-        devices = _with_room(read_devices(context.sysfs, context.rootfs), mounts)
+        devices = read_devices(context.sysfs, context.rootfs)
         tables, unreadable = _mapper_tables(devices)
         pools, pools_unreadable = "", ""
         if any(mount.fstype == "zfs" for mount in mounts.values()):
@@ -91,7 +97,8 @@ class Devices(Poll[MediaRaw], Watch):
         return MediaRaw(
             machine_mounts=machine,
             own_mounts=own,
-            platform=read_platform(context.sysfs, context.procfs),
+            platform=self._platform(),
+            azure_unreadable=self._azure_unreadable,
             devices=devices,
             mapper_tables=tables,
             mapper_unreadable=unreadable,
@@ -120,6 +127,8 @@ class Devices(Poll[MediaRaw], Watch):
         missing = unmet_declarations(self._settings, media, raw)
         if raw.mapper_unreadable:
             missing["how device mapper lays out its devices"] = raw.mapper_unreadable
+        if raw.azure_unreadable:
+            missing["what Azure says of its disks"] = raw.azure_unreadable
         if raw.zpool_unreadable:
             missing["what ZFS pools lie on"] = raw.zpool_unreadable
         return Observation(resources=resources, missing=missing)
@@ -129,34 +138,27 @@ class Devices(Poll[MediaRaw], Watch):
         with mount_changes(self.context.procfs, refresh):
             await asyncio.Event().wait()
 
+    def _platform(self) -> PlatformRaw:
+        """With what Azure says of its disks: asked once an hour, every ten minutes while there is no answer.
+
+        No answer is no news: what it said before stands.
+        """
+        platform = self._machine = self._machine or read_platform(self.context.sysfs, self.context.procfs)
+        if platform.chassis_asset_tag != AZURE_ASSET_TAG:
+            return platform
+        now = self.context.boot_clock()
+        wait = _METADATA_SECONDS if not self._azure_unreadable else _METADATA_RETRY_SECONDS
+        if self._azure_asked_at is None or now - self._azure_asked_at >= wait:
+            self._azure_asked_at = now
+            answer, self._azure_unreadable = ask_storage_profile(self.azure_metadata)
+            self._azure = answer or self._azure
+        return msgspec.structs.replace(platform, azure=self._azure)
+
     def _mountinfo(self, process: str) -> str:
         try:
             return (self.context.procfs / process / "mountinfo").read_text("utf-8", "replace")
         except OSError:
             return ""
-
-
-def _with_room(devices: dict[str, DeviceRaw], mounts: Mapping[str, Mount]) -> dict[str, DeviceRaw]:
-    """Loop devices with what their files occupy. Files on what may hang are not looked at."""
-    found = dict(devices)
-    for name, device in devices.items():
-        mount = holding(device.loop_file, mounts) if device.loop_file and not device.read_only else None
-        if mount is not None and mount.fstype not in NETWORK_TYPES and not mount.fstype.startswith("fuse"):
-            with contextlib.suppress(OSError):
-                found[name] = msgspec.structs.replace(device, loop_room=_room(device.loop_file))
-    return found
-
-
-def _room(path: str) -> LoopRoom:
-    if sys.platform != "linux":
-        raise Unsupported("this way of asking is Linux's")
-    file, filesystem = os.stat(path), os.statvfs(path)
-    return LoopRoom(
-        file_bytes=file.st_size,
-        allocated_bytes=file.st_blocks * SECTOR_BYTES,
-        free_bytes=filesystem.f_bavail * filesystem.f_frsize,
-        filesystem_bytes=filesystem.f_blocks * filesystem.f_frsize,
-    )
 
 
 def _mapper_tables(devices: dict[str, DeviceRaw]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from holdfast_agent.probes.media_raw import BtrfsRaw, MediaRaw
 from holdfast_agent.probes.medium import MEMORY
 from holdfast_agent.probes.mountinfo import Mount
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES
-from holdfast_agent.probes.zpool_status import Vdev, parse_zpool_status
+from holdfast_agent.probes.zpool_layout import Vdev, parse_zpool_layout
 
 _BTRFS_COPIES = {"raid1": 2, "raid1c3": 3, "raid1c4": 4, "raid10": 2}
 _BTRFS_PARITY = {"raid5": 1, "raid6": 2}
@@ -41,7 +41,7 @@ class FilesystemMedia:
             if path.startswith("/dev/")
         }
         self.tree = BlockTree(raw, devices, unidentified, self.of_file)
-        self._pools = parse_zpool_status(raw.zpool_status)
+        self._pools = parse_zpool_layout(raw.zpool_status)
         self._asked: set[str] = set()
 
     def of_mount(self, mount: Mount) -> Standing:

@@ -10,6 +10,7 @@ from holdfast_agent.probes.durability import CLASSES, PERSISTENT, Standing
 from holdfast_agent.probes.filesystem_media import FilesystemMedia
 from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw
 from holdfast_agent.probes.medium import transport_of
+from holdfast_agent.probes.medium_cloud import azure_disk
 from holdfast_agent.probes.mountinfo import Mount, parse_mountinfo
 from holdfast_agent.probes.volume_choice import SNAP_PLACES, Volume, choose_volumes
 from holdfast_wire.message import Value
@@ -78,7 +79,14 @@ def volume_media_facts(volume: Volume, media: Media, raw: MediaRaw) -> dict[str,
         facts["partly_host_local"] = _partly_host_local(standing)
     if uuid := _filesystem_uuid(mount, raw, media.taken):
         facts["filesystem_uuid"] = uuid
-    return facts | _backing_facts(mount, media)
+    caches = [
+        azure.caching
+        for name in standing.leaves
+        if name in raw.devices and (azure := azure_disk(raw.devices[name], raw.platform)) is not None
+    ]
+    if host_cache := next((mode for mode in ("ReadWrite", "ReadOnly", "None") if mode in caches), ""):
+        facts["host_cache"] = host_cache
+    return facts
 
 
 def device_facts(name: str, device: DeviceRaw, media: Media, raw: MediaRaw) -> dict[str, Value]:
@@ -95,6 +103,8 @@ def device_facts(name: str, device: DeviceRaw, media: Media, raw: MediaRaw) -> d
     if list(standing.leaves) == [name]:
         facts["medium"] = standing.leaves[name].word
         facts |= _identity_facts(device)
+        if (azure := azure_disk(device, raw.platform)) is not None and azure.caching:
+            facts["host_cache"] = azure.caching
     if device.rotational is not None:
         facts["rotational"] = device.rotational
     if device.io_timeout_ms is not None:
@@ -144,24 +154,6 @@ def _partly_host_local(standing: Standing) -> bool:
     lowest = min((level for level in levels if level is not None), default=PERSISTENT)
     others = any(level is None or level >= PERSISTENT for level in levels)
     return standing.level == lowest and lowest < PERSISTENT and others
-
-
-def _backing_facts(mount: Mount, media: Media) -> dict[str, Value]:
-    """Of loop devices below: how much is not there yet, and the room for it. The one with the least room counts."""
-    tree = media.taken.tree
-    rooms = [
-        room
-        for name in tree.below(media.taken.device_of(mount))
-        if (room := tree.devices[name].loop_room) is not None and room.filesystem_bytes
-    ]
-    if not rooms:
-        return {}
-    room = min(rooms, key=lambda room: room.free_bytes / room.filesystem_bytes)
-    return {
-        "backing_unallocated_bytes": max(room.file_bytes - room.allocated_bytes, 0),
-        "backing_free_bytes": room.free_bytes,
-        "backing_free_ratio": room.free_bytes / room.filesystem_bytes,
-    }
 
 
 def _identity_facts(device: DeviceRaw) -> dict[str, Value]:

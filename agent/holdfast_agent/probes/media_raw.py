@@ -2,6 +2,8 @@
 
 from msgspec import Struct, field
 
+from holdfast_agent.probes.azure_storage import AzureStorage
+
 
 class MdRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`/sys/block/mdN/md` (kernel: Documentation/admin-guide/md.rst)."""
@@ -13,16 +15,6 @@ class MdRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many members are missing."""
     members: dict[str, str] = field(default_factory=dict)
     """Kernel's name → its state: `in_sync`, `in_sync,write_mostly`, `spare`, `faulty`, …"""
-
-
-class LoopRoom(Struct, frozen=True, kw_only=True):
-    """How much of a loop device's file exists, and what room its filesystem has for the rest."""
-
-    file_bytes: int
-    allocated_bytes: int
-    free_bytes: int
-    """To an ordinary user, as for a volume."""
-    filesystem_bytes: int
 
 
 class DeviceRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,7 +45,6 @@ class DeviceRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mapper_uuid: str = ""
     md: MdRaw | None = None
     loop_file: str = ""
-    loop_room: LoopRoom | None = None
     bcache_mode: str = ""
     """`writethrough [writeback] writearound none`."""
     bcache_cache: bool = False
@@ -80,6 +71,8 @@ class PlatformRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chassis_asset_tag: str = ""
     hypervisor: bool | None = None
     """What the processor says (x86) or the device tree; None when neither can tell."""
+    azure: AzureStorage | None = None
+    """What Azure's metadata service last said of the disks."""
 
 
 class MediaRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +92,8 @@ class MediaRaw(Struct, frozen=True, kw_only=True, omit_defaults=True):
     zpool_status: str = ""
     """`zpool status -P -L`."""
     zpool_unreadable: str = ""
+    azure_unreadable: str = ""
+    """Why Azure's metadata service last said nothing."""
     paths: dict[str, str] = field(default_factory=dict)
     """Paths of devices in mounts and in the configuration → the kernel's names."""
     filesystem_uuids: dict[str, str] = field(default_factory=dict)

@@ -82,6 +82,8 @@ def transport_of(device: DeviceRaw) -> str:
     """How the disk is connected, by the way to it in sysfs; empty when that says nothing."""
     if device.transport:
         return "nvme" if device.transport == "pcie" else device.transport
+    if device.vmbus_id:
+        return "vmbus"
     path = f"/{device.path}/"
     return next((word for part, word in _TRANSPORTS if part in path), "")
 
@@ -89,8 +91,6 @@ def transport_of(device: DeviceRaw) -> str:
 _TRANSPORTS = (
     ("/virtio", "virtio"),
     ("/vbd-", "xen"),
-    ("/VMBUS", "vmbus"),
-    ("/vmbus", "vmbus"),
     ("/session", "iscsi"),
     ("/rport-", "fc"),
     ("/usb", "usb"),

@@ -3,7 +3,7 @@
 from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
 MEDIA = (
-    "azure_data_disk", "azure_local_nvme", "azure_os_disk", "azure_temporary", "ebs_volume", "ec2_instance_store",
+    "azure_data_disk", "azure_ephemeral_os_disk", "azure_local_nvme", "azure_os_disk", "azure_temporary", "ebs_volume", "ec2_instance_store",
     "ec2_xen_disk", "gcp_local_ssd", "gcp_persistent_disk", "local_disk", "memory", "network_disk", "optical",
     "persistent_memory", "unknown", "virtual_disk",
 )  # fmt: skip
@@ -39,6 +39,13 @@ FACTS: list[Fact] = [
                 "seconds",
                 "m",
                 "After this long the kernel gives a request up.",
+            ),
+            (
+                "host_cache",
+                STR,
+                "",
+                "",
+                "Azure's cache on the host before the disk: None, ReadOnly, ReadWrite.",
             ),
         ],
     ),

@@ -27,7 +27,7 @@ class Vdev(Struct, frozen=True):
     children: tuple["Vdev", ...] = ()
 
 
-def parse_zpool_status(text: str) -> dict[str, tuple[Vdev, ...]]:
+def parse_zpool_layout(text: str) -> dict[str, tuple[Vdev, ...]]:
     """Pool → what it needs, all of it."""
     pools: dict[str, tuple[Vdev, ...]] = {}
     pool, rows, listing = "", list[tuple[int, str, bool]](), False
