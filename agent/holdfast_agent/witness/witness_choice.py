@@ -121,6 +121,8 @@ def _why_not(volume: Volume, config: WitnessConfig, *, holds_state: bool) -> str
         return "an overlay: its files lie on a volume below, which is witnessed where the agent sees it"
     if volume.network and not config.network:
         return "on another machine; witness.network = true witnesses it all the same"
+    if volume.isolated and not config.network:
+        return "another process answers for it (FUSE); witness.network = true witnesses it all the same"
     if config.state_dir_only and not holds_state:
         return "witness.state_dir_only, and the state folder is elsewhere"
     if volume.path is None:

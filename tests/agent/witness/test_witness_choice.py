@@ -15,6 +15,8 @@ MACHINE = """\
 25 22 8:33 / /media/iso ro - iso9660 /dev/sr0 ro
 26 22 8:49 / /archive ro - ext4 /dev/sdd1 ro
 27 22 0:40 / /net rw - nfs4 server:/x rw
+31 22 0:42 / /home/ann/box rw - fuse.sshfs ann@box: rw
+32 22 0:43 / /mnt/backing rw - fuse nbdfuse rw
 28 22 0:41 / /pool rw - btrfs /dev/sde rw
 29 22 8:17 / /mirror rw - xfs /dev/sdb1 rw
 30 22 0:50 / /merged rw - overlay overlay rw,lowerdir=/a,upperdir=/srv/b,workdir=/srv/c
@@ -40,6 +42,8 @@ def test_every_writable_local_filesystem_is_witnessed_once_and_of_the_others_it_
         "/media/iso": "read-only",
         "/archive": "read-only",
         "/net": "on another machine; witness.network = true witnesses it all the same",
+        "/home/ann/box": "on another machine; witness.network = true witnesses it all the same",
+        "/mnt/backing": "another process answers for it (FUSE); witness.network = true witnesses it all the same",
         "/merged": "an overlay",
     }
 
