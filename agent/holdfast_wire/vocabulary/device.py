@@ -1,8 +1,9 @@
 """What is said of a block device."""
 
 from holdfast_wire.declaration import EventType, Fact, ResourceKind
+from holdfast_wire.vocabulary.device_health import HEALTH
 
-FACTS: list[Fact] = []
+FACTS: list[Fact] = [*HEALTH]
 EVENTS: tuple[EventType, ...] = (
     EventType(
         name="kernel_data_loss",
