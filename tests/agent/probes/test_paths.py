@@ -54,6 +54,25 @@ def test_no_path_left_is_none() -> None:
     assert by_name(paths().interpret(recorded(Paths, "none")))["dm-1"]["paths_active"] == 0
 
 
+@pytest.mark.parametrize(
+    ("dm", "checker", "working"),
+    [
+        ("active", "ready", 1),
+        ("active", "ghost", 1),
+        ("active", "faulty", 0),
+        ("active", "shaky", 0),
+        ("failed", "ready", 0),
+        ("undef", "undef", 0),
+    ],
+)
+def test_a_path_works_when_kernel_and_checker_say_so(dm: str, checker: str, working: int) -> None:
+    """A ghost is the passive controller's path and takes over; what a checker finds faulty the kernel has yet to try."""
+    path = f'{{"dev": "sda", "dm_st": "{dm}", "chk_st": "{checker}"}}'
+    raw = PathsRaw(maps=f'{{"maps": [{{"sysfs": "dm-1", "path_groups": [{{"paths": [{path}]}}]}}]}}')
+
+    assert by_name(paths().interpret(raw))["dm-1"]["paths_active"] == working
+
+
 def test_a_path_that_was_removed_is_still_expected() -> None:
     """multipathd forgets a path whose device is gone; the most that the map had in this boot is what it ought to have."""
     probe = paths()
