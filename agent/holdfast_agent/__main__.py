@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     add("check-config", _check_config, "check the configuration and print what is in effect, with its origin")
     record = add("record", _record, "print what a probe reads here, raw, as a recording for its tests")
     record.add_argument("probe", metavar="PROBE")
+    # For the unit that has the rights: no configuration, so that nobody's file decides what root runs.
+    asking = verbs.add_parser(
+        "ask-devices", help="ask lvs and smartctl as root and leave the answers for the agent"
+    )
+    asking.set_defaults(verb=_ask_devices)
+    asking.add_argument("folder", type=Path, metavar="FOLDER")
     return parser
 
 
@@ -109,6 +115,12 @@ def _record(chosen: argparse.Namespace) -> int:
     from holdfast_agent.command import record
 
     return record.run(_load(chosen, link=False).config, chosen.probe)
+
+
+def _ask_devices(chosen: argparse.Namespace) -> int:
+    from holdfast_agent.command import ask_devices
+
+    return ask_devices.run(chosen.folder)
 
 
 if __name__ == "__main__":

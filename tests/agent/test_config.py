@@ -299,7 +299,7 @@ intervals = { "/mnt" = 15, "/big" = "2w", mnt = "30s" }
 
     assert mistakes(tmp_path, text) == [
         "agent.toml:5: witness.intervalls: no such key; did you mean 'intervals'?",
-        "agent.toml:8: witness.intervals: 15 for '/mnt' is no duration: write it with its unit, e.g. \"30s\"",
+        'agent.toml:8: witness.intervals./mnt: 15 is no duration: write it with its unit, e.g. "30s", "5m", "7d"',
         "agent.toml:4: witness.interval: is 0.1; must be between 1s and 1d",
         "agent.toml:6: witness.slots: is 3; must be between 128 and 65536",
         "agent.toml:8: witness.intervals: is 1.2096e+06 for '/big'; must be between 1s and 1d",

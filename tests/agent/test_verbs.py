@@ -14,8 +14,9 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from holdfast_agent.command.doctor import unstated
 from holdfast_agent.registry import probe_kinds
-from holdfast_wire import Ack, Acknowledgement, Birth, Section, decode_up
+from holdfast_wire import Ack, Acknowledgement, Birth, Resource, Section, SectionStatus, decode_up
 from holdfast_wire.codec import content_digest
 from holdfast_wire.topic import up_topic
 from tests import needs
@@ -82,7 +83,7 @@ def test_once_shows_each_volumes_class_and_why(ask: Asked) -> None:
     ask.configure("mqtt://127.0.0.1:1", '[probes.devices]\nclasses = { "/" = "D3" }\n')
 
     out = ask("once").out
-    assert re.search(r"^VOLUME .* CLASS +STATE$", out, re.MULTILINE)
+    assert re.search(r"^VOLUME .* CLASS +STATE +WITNESSED$", out, re.MULTILINE)
     assert re.search(r"^/ .* D3! ", out, re.MULTILINE)
     assert "declared D3 in the configuration" in " ".join(out.split())
 
@@ -126,6 +127,24 @@ def test_doctor_says_what_a_disabled_probe_costs(ask: Asked) -> None:
 
     assert "disabled" in (out := ask("doctor").out)
     assert f"without it, {probe_kinds()['volumes'].cost}" in " ".join(out.split())
+
+
+def test_doctor_names_the_facts_that_stay_unknown_and_none_that_are_missing_or_stated() -> None:
+    """Working is not the same as knowing: a machine with virtual disks alone has a working probe and no verdict."""
+    section = Section(
+        probe="smart",
+        status=SectionStatus.OK,
+        observed_at=0.0,
+        mono=0.0,
+        period_seconds=300.0,
+        duration_seconds=0.0,
+        missing={"sdb.smart_passed": "may not be asked"},
+        resources=[Resource(kind="device", name="vda", facts={"smart_available": False})],
+    )
+    unknown = unstated(section, probe_kinds()["smart"])
+
+    assert "smart_failing" in unknown
+    assert not {"smart_available", "smart_passed"} & set(unknown)
 
 
 def test_doctor_warns_root_that_the_agents_user_may_see_less(ask: Asked) -> None:

@@ -29,7 +29,7 @@ def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
         if section is None:
             _say(name, "disabled", "in the configuration", kind.cost)
             continue
-        _verdict(section, kind.cost)
+        _verdict(section, kind)
         wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
     wrong += _witness(seen, wanted=config.witness.enabled)
     trouble = state_folder_trouble(Path(config.state_dir))
@@ -75,7 +75,7 @@ def _witness(seen: Glance, *, wanted: bool) -> bool:
     return bool(section.missing)
 
 
-def _verdict(section: Section, cost: str) -> None:
+def _verdict(section: Section, kind: ProbeKind) -> None:
     took = f"{section.duration_seconds * 1000:.1f} ms"
     if section.status is SectionStatus.OK:
         word = "partly" if section.missing else "works"
@@ -83,10 +83,21 @@ def _verdict(section: Section, cost: str) -> None:
     elif section.status is SectionStatus.NO_DATA:
         _say(section.probe, "works", f"nothing of its kind here; {section.detail}".rstrip("; "))
     else:
-        _say(section.probe, section.status.value, section.detail, cost)
+        _say(section.probe, section.status.value, section.detail, kind.cost)
     for subject, reason in sorted(section.missing.items()):
         said = f"{subject} is missing: {reason}"
         print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+    if section.resources and (unknown := unstated(section, kind)):
+        said = f"stays unknown here: {', '.join(unknown)}"
+        print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def unstated(section: Section, kind: ProbeKind) -> list[str]:
+    """The facts that the probe knows and no resource here has: nothing of the kind, or nothing that tells."""
+    stated = {(resource.kind, fact) for resource in section.resources for fact in resource.facts}
+    missing = {subject.rpartition(".")[2] for subject in section.missing}
+    declared = {pair for class_ in kind.classes for pair in class_.emits}
+    return sorted(fact for _, fact in declared - stated if fact not in missing)
 
 
 def _seen(section: Section) -> str:

@@ -1,6 +1,7 @@
 """What is said of a block device."""
 
 from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.vocabulary.device_health import HEALTH
 
 MEDIA = (
     "azure_data_disk", "azure_ephemeral_os_disk", "azure_local_nvme", "azure_os_disk", "azure_temporary", "ebs_volume", "ec2_instance_store",
@@ -49,6 +50,7 @@ FACTS: list[Fact] = [
             ),
         ],
     ),
+    *HEALTH,
 ]
 EVENTS: tuple[EventType, ...] = (
     EventType(

@@ -1,8 +1,10 @@
 """What is said of a node: the machine itself, and how the collector hears of it."""
 
 from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.vocabulary import node_health
 
 FACTS: list[Fact] = [
+    *node_health.HEALTH,
     *facts(
         ResourceKind.NODE,
         Origin.AGENT,
@@ -112,6 +114,7 @@ FACTS: list[Fact] = [
     ),
 ]
 EVENTS: tuple[EventType, ...] = (
+    *node_health.EVENTS,
     EventType(
         name="kernel_hung_task",
         resource=ResourceKind.NODE,

@@ -1,0 +1,108 @@
+"""SMART and NVMe health records, as change from a baseline.
+
+A disk's counts of errors begin anywhere; what matters is that they grow. The agent notes them by day and tells the growth
+over the last seven days, or since it first saw the disk. Reading a record takes rights over devices that the agent
+does not have, so another unit asks (`device_answers_linux`). Virtual disks keep no record: that is said as such and is
+neither health nor failure.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from holdfast_agent.errors import Denied
+from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
+from holdfast_agent.probes.device_answers_linux import (
+    PERIOD_SECONDS,
+    SMART_PERIOD_SECONDS,
+    Answers,
+    DeviceAnswers,
+    ask_smart,
+    smart_disks,
+)
+from holdfast_agent.probes.smart_facts import Baseline, grown, understood
+from holdfast_agent.probes.sysfs_linux import names_in
+from holdfast_wire import Resource
+from holdfast_wire.fact import ResourceKind
+from holdfast_wire.message import Value
+
+_NOTE = "baseline"
+_NO_RECORD = "a virtual disk keeps no health record; ask the host or the cloud"
+
+
+class SmartRaw(Struct, frozen=True, kw_only=True):
+    """What smartctl said of each disk."""
+
+    answers: Answers
+    virtual: list[str] = []
+    """Disks of a kind that cannot have a record: virtio, Xen."""
+    denied: str = ""
+    """Why the others could not be asked; empty when they were."""
+    at: float
+    """Unix seconds: which day it is."""
+
+
+class Smart(Poll[SmartRaw]):
+    """Health records of disks."""
+
+    name = "smart"
+    platforms = frozenset({"linux"})
+    cost = "a disk that foretells its failure is not heard"
+    period_seconds = 300.0
+    timeout_seconds = 60.0
+    emits = tuple(
+        ("device", fact)
+        for fact in (
+            "smart_available", "smart_unavailable_reason", "smart_passed", "smart_failing", "smart_failing_reason", "smart_reallocated_sectors",
+            "smart_reported_uncorrectable", "smart_command_timeouts", "smart_pending_sectors",
+            "smart_offline_uncorrectable", "smart_bad_attributes", "smart_media_errors", "smart_new_errors",
+            "nvme_spare_low", "nvme_too_hot", "nvme_reliability_degraded", "nvme_media_read_only",
+            "nvme_backup_failed", "wear_ratio", "unsafe_shutdowns_total", "power_on_seconds",
+            "temperature_celsius", "drive_cache_enabled",
+        )
+    )  # fmt: skip
+
+    def __init__(self, context: ProbeContext) -> None:
+        super().__init__(context)
+        self._answers = DeviceAnswers(context, "smart", lambda before: ask_smart(before, context.sysfs))
+
+    def read(self) -> SmartRaw:
+        block = self.context.sysfs / "block"
+        virtual = [*names_in(block, "vd*"), *names_in(block, "xvd*")]
+        disks = smart_disks(self.context.sysfs)
+        answers, denied = Answers(), ""
+        if disks:
+            try:
+                answers = self._answers.get(2 * SMART_PERIOD_SECONDS + PERIOD_SECONDS)
+            except Denied as stop:
+                denied = stop.reason
+        return SmartRaw(answers=answers, virtual=virtual, denied=denied, at=self.context.wall_clock())
+
+    def interpret(self, raw: SmartRaw) -> Observation:
+        if raw.denied and not raw.virtual:
+            raise Denied(raw.denied)
+        missing: dict[str, str] = {"smart_passed": raw.denied} if raw.denied else {}
+        baselines, resources = self._load(), []
+        for disk, answer in sorted(raw.answers.items()):
+            reading = understood(answer)
+            facts: dict[str, Value] = dict(reading.facts)
+            growth, baseline = grown(baselines.get(disk, Baseline()), reading, int(raw.at // 86_400))
+            if growth is not None:
+                facts["smart_new_errors"] = growth
+                baselines[disk] = baseline
+            if reading.trouble:
+                missing[f"{disk}.smart_passed"] = reading.trouble
+            if facts:
+                resources.append(Resource(kind=ResourceKind.DEVICE, name=disk, facts=facts))
+        for disk in raw.virtual:
+            without: dict[str, Value] = {"smart_available": False, "smart_unavailable_reason": _NO_RECORD}
+            resources.append(Resource(kind=ResourceKind.DEVICE, name=disk, facts=without))
+        if not resources and not missing:
+            raise NoData("there is no disk")
+        self.context.cursors.store(_NOTE, msgspec.json.encode(baselines))
+        return Observation(resources=resources, missing=missing)
+
+    def _load(self) -> dict[str, Baseline]:
+        try:
+            return msgspec.json.decode(self.context.cursors.load(_NOTE) or b"{}", type=dict[str, Baseline])
+        except msgspec.DecodeError:
+            return {}

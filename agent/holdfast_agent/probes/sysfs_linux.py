@@ -1,0 +1,28 @@
+"""Attributes of sysfs, as text."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def attributes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name → text without its newline, for those that are there and can be read."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = (folder / name).read_text("utf-8", "replace").strip("\0\n ")
+        except OSError:
+            continue  # not of this kernel or kind of device, or gone between listing and reading
+    return found
+
+
+def names_in(folder: Path, pattern: str = "*") -> list[str]:
+    """The names below a folder, sorted; none when it is not there."""
+    return sorted(path.name for path in folder.glob(pattern))
+
+
+def number(text: str | None) -> int | None:
+    """A whole number, or None for anything else."""
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None

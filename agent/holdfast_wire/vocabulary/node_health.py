@@ -1,0 +1,28 @@
+"""What is said of a node's exposure: what waits in memory, standstills, copies of the whole machine."""
+
+from holdfast_wire.declaration import FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
+
+HEALTH: list[Fact] = facts(
+    ResourceKind.NODE,
+    Origin.AGENT,
+    [
+        ("written_back_bytes_total", INT, "bytes", "c", "Dirty memory that was written to its device since boot."),
+        ("dirty_expire_seconds", FLOAT, "seconds", "m", "How old written data may become before the kernel writes it out."),
+        ("swap_bytes", INT, "bytes", "m", "Swap space."),
+        ("swap_free_ratio", FLOAT, "ratio", "m", "Free swap space over swap space; absent without any."),
+        ("freezes_total", INT, "", "c", "Times the machine stood still, or slept, since the agent started."),
+        ("freeze_seconds", FLOAT, "seconds", "m", "How long the newest standstill lasted."),
+    ],
+)  # fmt: skip
+EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="freeze",
+        resource=ResourceKind.NODE,
+        help="The machine, or the agent alone, stood still or slept for longer than five seconds.",
+    ),
+    EventType(
+        name="vm_generation_change",
+        resource=ResourceKind.NODE,
+        help="The hypervisor announced that this machine goes on from a copy: a clone or a rollback.",
+    ),
+)
