@@ -5,6 +5,7 @@ not on the list below is refused, so nothing that Python may learn tomorrow slip
 
     and or not    < <= > >= == !=    in (…)    + - * /    numbers, "text", True, False    names    kind.name    calls
 
+A text beside seconds or bytes is an amount of them: `"10m"`, `"5GiB"`.
 Depth and size are bounded before they can cost anything; `screen` has seen to the text itself.
 """
 
@@ -12,7 +13,7 @@ import ast
 from collections.abc import Sequence
 from typing import get_args
 
-from holdfast_rules import duration
+from holdfast_rules import duration, quantity
 from holdfast_rules.errors import ExpressionInvalid, Fault, nearest
 from holdfast_rules.screen import SPELLINGS, python_tree
 from holdfast_rules.tree import (
@@ -32,6 +33,7 @@ from holdfast_rules.tree import (
     Type,
     Within,
     type_of,
+    unit_of,
 )
 from holdfast_wire.fact import FACTS_OF, Fact, FactType
 
@@ -287,7 +289,9 @@ class _Reader:
                 place, f"{self.quote(place)}: `is` is not part of the rule language; write `==` or `!=`"
             )
             return None
-        left, right = nodes
+        if nodes[0] is None or nodes[1] is None:
+            return None
+        left, right = self._amount(nodes[1], nodes[0], places[0]), self._amount(nodes[0], nodes[1], places[1])
         if left is None or right is None:
             return None
         types = type_of(left), type_of(right)
@@ -305,9 +309,34 @@ class _Reader:
         for fact_node, other, other_place in ((left, right, places[1]), (right, left, places[0])):
             if isinstance(fact_node, Named) and isinstance(other, Constant):
                 self._check_value(fact_node.fact, other.value, other_place)
+        units = unit_of(left), unit_of(right)
+        if units[0] != units[1] and set(units) == set(quantity.UNITS):
+            quoted = self.quote(places[0]), self.quote(places[1])
+            self.fault(places[1], f"{quoted[0]} is in {units[0]} and {quoted[1]} in {units[1]}")
+            return None
         start, _ = self._span(places[0])
         _, end = self._span(places[1])
         return Compared(start=start, end=end, order=order, left=left, right=right)
+
+    def _amount(self, number: Node, text: Node, place: ast.expr) -> Node | None:
+        """`text` as what it says in the unit of the number beside it; as it is when it is no amount. None: a fault."""
+        if type_of(number) is not Type.NUMBER or not isinstance(text, Constant):
+            return text
+        if not isinstance(text.value, str):
+            return text
+        unit = unit_of(number)
+        wrong = quantity.unit_of(text.value)
+        if wrong != unit and (wrong or unit not in quantity.UNITS):
+            if not wrong:
+                return text
+            what = f"in {unit}" if unit else "a number without a unit"
+            self.fault(place, f"{text.value!r} is an amount of {wrong}; what it is compared with is {what}")
+            return None
+        try:
+            return Constant(start=text.start, end=text.end, value=quantity.parse(text.value, unit))
+        except ValueError as error:
+            self.fault(place, str(error))
+            return None
 
     def _check_value(self, fact: Fact, value: object, place: ast.expr) -> None:
         """A text that is compared with one of a closed set must be in the set."""

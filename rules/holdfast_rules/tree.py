@@ -124,6 +124,26 @@ def type_of(node: Node) -> Type:
             return Type.NUMBER
 
 
+def unit_of(node: Node) -> str:
+    """The unit of a number: a fact's, or what arithmetic made of it; empty when it has none or nobody can say."""
+    match node:
+        case Named(fact=fact) | Remembered(function="delta", fact=fact):
+            return fact.unit
+        case Remembered(function="age" | "time_to_zero"):
+            return "seconds"
+        case Remembered(function="rate", fact=fact):
+            return f"{fact.unit} per second" if fact.unit else ""
+        case Computed(operation="+" | "-", left=left, right=right):
+            return unit_of(left) or unit_of(right)
+        case Computed(left=left, right=right):
+            units = unit_of(left), unit_of(right)
+            return "" if units[1] and (units[0] or node.operation == "/") else units[0] or units[1]
+        case Scalar(items=items):
+            return next((unit for unit in map(unit_of, items) if unit), "")
+        case _:
+            return ""
+
+
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly below."""
     match node:
