@@ -63,6 +63,18 @@ def dead_parts(root: Node, source: str) -> list[Fault]:
     return faults
 
 
+def useless_clear(when: Node, clear: Node) -> str:
+    """Why a `clear_when` cannot do its work beside its `when`; empty when it can."""
+    place = {"start": clear.start, "end": clear.end}
+    ends = Joined(word="and", items=(clear, Negated(item=when, **place)), **place)
+    if _answers(ends, EFFORT_MAX)[0] == {False}:
+        return "`clear_when` holds only where `when` does: the alert could never end"
+    either = Joined(word="or", items=(clear, when), **place)
+    if _answers(either, EFFORT_MAX)[0] == {True}:
+        return "`clear_when` holds wherever `when` does not: it changes nothing; leave it out or give it some distance"
+    return ""
+
+
 def _why(node: Node) -> str:
     if not isinstance(node, Compared):
         return ""

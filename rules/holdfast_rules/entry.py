@@ -3,6 +3,7 @@
 import re
 from typing import get_args
 
+from holdfast_rules.dead import useless_clear
 from holdfast_rules.document import Mistakes, Table, Text
 from holdfast_rules.expression import compile_expression
 from holdfast_rules.reader import Reader
@@ -15,6 +16,7 @@ KEYS = (
     "id",
     "resource",
     "when",
+    "clear_when",
     "for",
     "keep_firing_for",
     "severity",
@@ -44,6 +46,11 @@ def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
     alert = entry.matching("alert", _ALERT, "is CamelCase, like VolumeAlmostFull")
     kind = entry.choice("resource", _KINDS, "")
     expression = entry.compiled("when", kind, compile_expression)
+    clear = entry.compiled("clear_when", kind, compile_expression)
+    if expression is not None and clear is not None:
+        why = useless_clear(expression.tree, clear.tree)
+        if why:
+            mistakes.add(table.entries["clear_when"].place, why)
     summary = entry.compiled("summary", kind, parse_template)
     description = entry.compiled("description", kind, parse_template)
     id_ = entry.matching("id", _ID, "is letters, digits, dots and dashes, like R-31")
@@ -61,6 +68,7 @@ def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
         id=id_ or alert,
         resource=kind,
         expression=expression,
+        clear=clear,
         program=expression.program,
         for_seconds=for_seconds,
         keep_firing_for_seconds=keep_seconds,

@@ -62,6 +62,8 @@ def run(case: Case) -> Outcome:
         if alert is not None and step in case.acknowledge:
             alert = acknowledge(alert, case.acknowledge[step], machine.at)
         finding = case.rule.judge(machine, machine.at)
+        if finding is Finding.CLEAR and alert is not None and alert.state is AlertState.FIRING:
+            finding = case.rule.clearing(machine, machine.at)
         alert = advance(
             case.rule,
             alert,

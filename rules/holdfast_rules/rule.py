@@ -19,6 +19,7 @@ Verdict = Literal["", "unknown", "at_risk", "not_durable", "lost"]
 
 # Members as globals: reading them off the Enum costs more than judging a flat rule.
 _HOLDS, _CLEAR, _UNKNOWN = Finding.HOLDS, Finding.CLEAR, Finding.UNKNOWN
+_BETWEEN = Finding.BETWEEN
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -31,6 +32,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     resource: str
     """The kind of resource it judges, each one by itself."""
     expression: Expression
+    clear: Expression | None = None
+    """What must hold before a firing alert may clear; None: it is enough that the condition does not."""
     for_seconds: float = 0.0
     keep_firing_for_seconds: float = 0.0
     severity: Severity
@@ -56,24 +59,46 @@ class Rule(Struct, frozen=True, kw_only=True):
         return self.expression.source
 
     @property
+    def clear_when(self) -> str:
+        """What must hold before a firing alert may clear, as written; empty when nothing must."""
+        return "" if self.clear is None else self.clear.source
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The facts the condition reads; those of a related resource as `kind.fact`."""
-        return self.expression.names
+        """The facts the conditions read; those of a related resource as `kind.fact`."""
+        if self.clear is None:
+            return self.expression.names
+        return tuple(dict.fromkeys(self.expression.names + self.clear.names))
 
     @property
     def windows(self) -> Mapping[str, float]:
-        """The history the condition needs: fact → seconds."""
-        return self.expression.windows
+        """The history the conditions need: fact → seconds."""
+        if self.clear is None:
+            return self.expression.windows
+        longest = dict(self.expression.windows)
+        for fact, seconds in self.clear.windows.items():
+            longest[fact] = max(seconds, longest.get(fact, 0.0))
+        return longest
 
     @property
     def timed(self) -> bool:
         """Time alone can change the answer, without any new fact."""
-        return self.expression.timed
+        return self.expression.timed or (self.clear is not None and self.clear.timed)
 
     def judge(self, subject: Subject, at: float) -> Finding:
         """What the condition says of a resource of the rule's kind now. `at` is by the collector's clock."""
         answer = self.program(subject.facts.get, subject, at)
         return _HOLDS if answer else _UNKNOWN if answer is None else _CLEAR
+
+    def clearing(self, subject: Subject, at: float) -> Finding:
+        """What becomes of a firing alert whose condition is known not to hold: hysteresis.
+
+        CLEAR when `clear_when` holds or there is none, BETWEEN when it is known not to, UNKNOWN when nobody can say.
+        """
+        if self.clear is None:
+            return _CLEAR
+        answer = self.clear.program(subject.facts.get, subject, at)
+        return _CLEAR if answer else _UNKNOWN if answer is None else _BETWEEN
 
     def annotations(self, subject: Subject, runbook_base: str = "") -> dict[str, str]:
         """The sentences of an alert: summary, description, evidence, runbook_url. Empty ones are left out."""

@@ -443,3 +443,30 @@ def test_age_of_evidence_is_the_collectors_receive_time_less_the_agents_own_dela
     desk.feed(agent.report(old, mono=108.0))
 
     assert desk.collector.nodes["n1"].sections["services"].observed_at == WARM - 8
+
+
+def test_a_firing_alert_ends_where_its_rule_says_it_is_well() -> None:
+    """Between the threshold and `clear_when` it goes on; a resource that is gone has nothing left to wait for."""
+    pack = """
+rules:
+  - alert: ManyRestarts
+    resource: service
+    when: restarts_total > 5
+    clear_when: restarts_total < 3
+    severity: page
+    summary: "{resource}"
+"""
+    desk, agent = Desk(rules=pack), Agent()
+    said = []
+    for a, b in [(6, 6), (4, 4), (2, 4), (4, 4)]:
+        row = section({"a.service": {"restarts_total": a}, "b.service": {"restarts_total": b}})
+        said.append(transitions(desk.feed(agent.report(row))))
+    said.append(transitions(desk.feed(agent.report(section({"a.service": {"restarts_total": 4}})))))
+
+    assert said == [
+        [("ManyRestarts", "fired"), ("ManyRestarts", "fired")],
+        [],
+        [("ManyRestarts", "resolved")],
+        [],
+        [("ManyRestarts", "resolved")],
+    ]

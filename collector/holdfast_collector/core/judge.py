@@ -168,10 +168,13 @@ class Court:
         tracked = self.alerts[held_key] if held_key else None
         if tracked is None and finding is not Finding.HOLDS:
             return
+        firing = tracked is not None and tracked.alert.state is AlertState.FIRING
         if finding is Finding.UNKNOWN and node.gone(subject.key):
             finding = Finding.CLEAR
+        elif finding is Finding.CLEAR and firing:
+            finding = rule.clearing(subject, at)
         unwatched = not warm or (rule.timed and node.reporting is False)
-        if finding is Finding.CLEAR and unwatched:
+        if finding in {Finding.CLEAR, Finding.BETWEEN} and unwatched:
             # Until a full grace period has passed nothing resolves: what clears it may be an old report. And a window
             # without events proves nothing while nobody is there to report one.
             finding = Finding.UNKNOWN
@@ -360,11 +363,13 @@ class Court:
 def _to_tell(rule: Rule, tracked: Tracked) -> bool:
     """Whether it fires, nobody was told, and there is something to tell: what is clear is only waiting to leave.
 
+    What is between fires by its rule's own word.
+
     A sticky alert does not leave by itself: its condition may have passed, somebody must still hear of it.
     """
     alert = tracked.alert
     return (
         alert.state is AlertState.FIRING
         and not tracked.notified
-        and (alert.last_finding is Finding.HOLDS or rule.sticky)
+        and (alert.last_finding in {Finding.HOLDS, Finding.BETWEEN} or rule.sticky)
     )
