@@ -344,8 +344,7 @@ async def _main(
 def _open_store(path: Path, rules: RuleSet, at: float) -> tuple[SqliteStore, Loaded]:
     """The store and its memory. A file that opens but cannot be read is set aside like one that does not open."""
 
-    windows = (seconds for facts in rules.windows_of.values() for seconds in facts.values())
-    recent = max(RECENT_SECONDS_MIN, *windows, 0.0)
+    recent = max(RECENT_SECONDS_MIN, rules.lookback_seconds)
 
     def load(store: SqliteStore) -> Loaded:
         return store.load(events_since=at - recent, resolved_since=at - RESOLVED_SECONDS)

@@ -12,15 +12,30 @@ from holdfast_rules import duration
 from holdfast_rules.alert import AlertState
 from holdfast_rules.document import Items, Mistakes, Table, Text, Value, kind_of
 from holdfast_rules.errors import PackError, nearest
-from holdfast_rules.pack import read_document
 from holdfast_rules.parse import RELATED
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.samples import SAMPLES_MAX, Samples, read_samples
+from holdfast_rules.variants import NodeLabels
+from holdfast_rules.yaml_document import read_document
 from holdfast_wire.fact import FACTS_OF
 
-KEYS = ("name", "rule", "node", "resource", "every", "facts", "related", "expect", "acknowledge", "summary")
+KEYS = (
+    "name",
+    "rule",
+    "node",
+    "labels",
+    "resource",
+    "every",
+    "facts",
+    "related",
+    "expect",
+    "acknowledge",
+    "summary",
+)
+NODE = "vm-1"
+"""Where a test plays unless it says otherwise."""
 _STATES = tuple(state.value for state in AlertState)
 
 
@@ -128,7 +143,7 @@ def _case(item: Value, rules: RuleSet, mistakes: Mistakes) -> Case | None:
         line=item.place.line,
         name=reader.text("name"),
         rule=rule,
-        node=reader.text("node") or "vm-1",
+        node=reader.text("node") or NODE,
         resource=reader.text("resource"),
         every_seconds=every,
         facts=facts,
@@ -143,10 +158,15 @@ def _rule(reader: Reader, rules: RuleSet) -> Rule | None:
     text = reader.scalar("rule")
     if text is None:
         return None
-    rule = rules.by_name.get(text.value)
+    node = reader.text("node") or NODE
+    labels = reader.table_of("labels")
+    given = {name: Reader(labels, reader.mistakes).text(name) for name in labels.entries} if labels else {}
+    in_force = rules.labelled([NodeLabels((node,), given)]).of_node(node)
+    rule = in_force.by_name.get(text.value)
     if rule is None:
-        near = nearest(text.value, list(rules.by_name))
-        reader.mistakes.add(text.place, f"there is no alert {text.value}", near)
+        near = nearest(text.value, list(in_force.by_name))
+        where = f" on {node}" if text.value in rules.by_name else ""
+        reader.mistakes.add(text.place, f"there is no alert {text.value}{where}", near)
     return rule
 
 

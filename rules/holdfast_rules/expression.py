@@ -9,6 +9,7 @@ of it happens once, when a pack is loaded; judging is one call of compiled code.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from holdfast_rules.dead import dead_parts
 from holdfast_rules.errors import ExpressionInvalid
 from holdfast_rules.lower import Program, lower
 from holdfast_rules.parse import parse
-from holdfast_rules.tree import Named, Node, Remembered, walk
+from holdfast_rules.tree import Constant, Named, Node, Remembered, walk
 
 
 class Expression(Struct, frozen=True, kw_only=True):
@@ -31,6 +32,8 @@ class Expression(Struct, frozen=True, kw_only=True):
     """The facts it reads, in order of appearance; those of a related resource as `kind.fact`."""
     windows: Mapping[str, float]
     """The history it needs: own fact → seconds."""
+    constants: tuple[str, ...]
+    """The packs' constants that it names."""
     timed: bool
     """It asks about history or age, so time alone can change the answer."""
 
@@ -40,10 +43,19 @@ class Expression(Struct, frozen=True, kw_only=True):
         return not self.names
 
 
-def compile_expression(text: str, kind: str) -> Expression:
-    """The condition of a rule on resources of `kind`. Raises ExpressionInvalid with every fault."""
-    tree = parse(text, kind)
-    faults = dead_parts(tree, text)
+def compile_expression(
+    text: str,
+    kind: str,
+    constants: Mapping[str, bool | int | float | str] = MappingProxyType({}),
+    *,
+    lint: bool = True,
+) -> Expression:
+    """The condition of a rule on resources of `kind`. Raises ExpressionInvalid with every fault.
+
+    `lint=False` lets conditions through that always or never hold.
+    """
+    tree = parse(text, kind, constants)
+    faults = dead_parts(tree, text) if lint else []
     if faults:
         raise ExpressionInvalid(faults)
     names: dict[str, None] = {}
@@ -65,6 +77,9 @@ def compile_expression(text: str, kind: str) -> Expression:
         program=lower(tree),
         names=tuple(names),
         windows=windows,
+        constants=tuple(
+            dict.fromkeys(node.name for node in walk(tree) if isinstance(node, Constant) and node.name)
+        ),
         timed=any(isinstance(node, Remembered) for node in walk(tree)),
     )
 

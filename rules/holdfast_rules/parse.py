@@ -10,7 +10,8 @@ Depth and size are bounded before they can cost anything; `screen` has seen to t
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import get_args
 
 from holdfast_rules import duration, quantity
@@ -69,9 +70,14 @@ _ORDERS: dict[type[ast.cmpop], Order] = {
 _OPERATIONS: dict[type[ast.operator], Operation] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
-def parse(text: str, kind: str) -> Node:
-    """The checked tree of a rule's condition on a resource of `kind`. Raises ExpressionInvalid with all faults."""
-    reader = _Reader(kind, text)
+def parse(
+    text: str, kind: str, constants: Mapping[str, bool | int | float | str] = MappingProxyType({})
+) -> Node:
+    """The checked tree of a rule's condition on a resource of `kind`. Raises ExpressionInvalid with all faults.
+
+    `constants` may be named in it; none has the name of a fact.
+    """
+    reader = _Reader(kind, text, constants)
     tree = python_tree(text)
     node = reader.read(tree, 0)
     if node is not None and type_of(node) is not Type.BOOL:
@@ -87,11 +93,12 @@ def parse(text: str, kind: str) -> Node:
 class _Reader:
     """One pass over Python's tree; collects every fault instead of stopping at the first."""
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str, text: str, constants: Mapping[str, bool | int | float | str]) -> None:
         self.kind = kind
         self.text = text
         self.indent = len(text) - len(text.lstrip(" \n\t\r"))
         self.facts = FACTS_OF[kind]
+        self.constants = constants
         self.faults: list[Fault] = []
         self.nodes = 0
 
@@ -186,6 +193,8 @@ class _Reader:
         fact = self.facts.get(name)
         if fact is not None:
             return Named(start=start, end=end, fact=fact)
+        if name in self.constants:
+            return Constant(start=start, end=end, value=self.constants[name], name=name)
         if name in SPELLINGS:
             self.fault(place, f"`{name}` is written `{SPELLINGS[name]}`")
             return None
@@ -196,7 +205,7 @@ class _Reader:
         return None
 
     def _unknown_fact(self, place: ast.expr, kind: str, name: str) -> None:
-        known = [*FACTS_OF[kind], "True", "False", *FUNCTIONS]
+        known = [*FACTS_OF[kind], "True", "False", *FUNCTIONS, *self.constants]
         near = nearest(name, known)
         elsewhere = [other for other, facts in FACTS_OF.items() if name in facts and other != kind]
         reachable = [other for other in elsewhere if other in RELATED[self.kind]]
@@ -333,7 +342,8 @@ class _Reader:
             self.fault(place, f"{text.value!r} is an amount of {wrong}; what it is compared with is {what}")
             return None
         try:
-            return Constant(start=text.start, end=text.end, value=quantity.parse(text.value, unit))
+            amount = quantity.parse(text.value, unit)
+            return Constant(start=text.start, end=text.end, value=amount, name=text.name)
         except ValueError as error:
             self.fault(place, str(error))
             return None

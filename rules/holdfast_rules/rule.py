@@ -71,6 +71,11 @@ class Rule(Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(self.expression.names + self.clear.names))
 
     @property
+    def constants(self) -> tuple[str, ...]:
+        """The packs' constants that the conditions name."""
+        return self.expression.constants + (() if self.clear is None else self.clear.constants)
+
+    @property
     def windows(self) -> Mapping[str, float]:
         """The history the conditions need: fact → seconds."""
         if self.clear is None:

@@ -43,6 +43,8 @@ class Constant(Span, frozen=True, kw_only=True):
     """A value the rule's author wrote."""
 
     value: bool | int | float | str
+    name: str = ""
+    """The pack's constant that it came from; empty when it is written out."""
 
 
 class Named(Span, frozen=True, kw_only=True):

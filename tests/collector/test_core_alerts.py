@@ -470,3 +470,40 @@ rules:
         [],
         [("ManyRestarts", "resolved")],
     ]
+
+
+NODES = """
+constants: {limit: 5}
+rules:
+  - {alert: ManyRestarts, resource: service, when: restarts_total > limit, severity: page, summary: "{resource}"}
+  - {alert: Restarting, resource: service, when: 'delta(restarts_total, "10m") > 0', severity: info, summary: x}
+where:
+  - {nodes: [n2], set: {limit: 1}, disable: [Restarting]}
+"""
+
+
+def test_each_node_is_judged_by_its_own_rules() -> None:
+    desk = Desk(rules=NODES)
+    for node in ("n1", "n2"):
+        agent = Agent(node)
+        for restarts in (1, 3):
+            desk.feed(agent.report(section({"a.service": {"restarts_total": restarts}})), node=node)
+            desk.tick(WARM + 31)
+
+    firing = {(row.alert.alertname, row.alert.node) for row in desk.collector.alerts.values()}
+    assert firing == {("Restarting", "n1"), ("ManyRestarts", "n2")}
+    assert [key[2] for key in desk.collector.nodes["n1"].histories] == ["restarts_total"]
+    assert desk.collector.nodes["n2"].histories == {}
+
+
+def test_alerts_of_rules_that_a_reload_takes_from_their_node_end_once() -> None:
+    desk, agent = Desk(rules=NODES), Agent("n2")
+    desk.feed(agent.report(section({"a.service": {"restarts_total": 3}})), node="n2")
+    other = load({"test.yaml": NODES.replace("disable: [Restarting]", "disable: [ManyRestarts]")})
+    louder = load({"test.yaml": NODES.replace("severity: page", "severity: ticket")})
+
+    assert transitions(desk.collector.handle(RulesReplaced(WARM + 1, desk.rules))) == []
+    assert ("ManyRestarts", "resolved") in transitions(desk.collector.handle(RulesReplaced(WARM + 2, louder)))
+    assert ("ManyRestarts", "resolved") not in transitions(
+        desk.collector.handle(RulesReplaced(WARM + 3, other))
+    )

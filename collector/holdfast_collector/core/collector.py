@@ -127,6 +127,7 @@ class Collector:
 
     @property
     def rules(self) -> RuleSet:
+        """As they are where no pack says otherwise; `of_node` tells a node's."""
         return self._court.rules
 
     @property
@@ -338,7 +339,7 @@ class Collector:
 
     def _count_sample(self, node: Node, key: ResourceKey, type_: str, total: int, at: float) -> None:
         """Remember a count's growth, with the value before the first event: `delta` must see the very first one."""
-        seconds = self.rules.windows(key[0]).get(f"{type_}_total")
+        seconds = self._court.in_force(node.name).rules.windows(key[0]).get(f"{type_}_total")
         if seconds is None:
             return
         history = (*key, f"{type_}_total")
@@ -354,7 +355,7 @@ class Collector:
         """Facts changed: add them up, look at them, and judge."""
         effects.extend(Noted(node.name, noted, detail) for noted, detail in folded.noted)
         changed = node.rebuild(folded.touched)
-        node.sample(changed.keys() | folded.observed, self._court.affected, at)
+        node.sample(changed.keys() | folded.observed, self._court.in_force(node.name).affected, at)
         self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
         self._arm(node)
         effects.append(Refreshed(node.name))
@@ -443,7 +444,7 @@ class Collector:
         key = ("collector", "collector")
         self._own.resources[key] = self.health(at)
         self._own.observed[key] = at
-        self._own.sample([key], self._court.affected, at)
+        self._own.sample([key], self._court.in_force(SELF).affected, at)
         warm = at >= self.warm_at
         self._court.judge_whole(self._own, key, at, warm=warm, commit=commit, effects=effects)
 

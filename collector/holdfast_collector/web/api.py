@@ -111,9 +111,10 @@ def _asked(row: Tracked | Resolved, asked: Parameters) -> bool:
     )
 
 
-def rules(context: Context) -> Any:
-    """The rules in force."""
-    return {"rules": [rule_shape(rule) for rule in context.collector.rules.rules]}
+def rules(context: Context, asked: Parameters) -> Any:
+    """The rules in force; with `node`, those of that node, which packs may have changed for it."""
+    found = context.collector.rules.of_node(asked.get("node", ""))
+    return {"rules": [rule_shape(rule) for rule in found.rules]}
 
 
 def rejections(context: Context) -> Any:

@@ -188,7 +188,7 @@ class _Api:
         return await _long_json(await api.alerts(self._context, request.query_params))
 
     async def rules(self, request: Request) -> Response:
-        return _json(api.rules(self._context))
+        return _json(api.rules(self._context, request.query_params))
 
     async def rejections(self, request: Request) -> Response:
         return _json(api.rejections(self._context))
