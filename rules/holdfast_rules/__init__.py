@@ -12,7 +12,7 @@ from holdfast_rules.pack import load
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.series import Series
-from holdfast_rules.subject import Subject
+from holdfast_rules.subject import Others, Subject
 from holdfast_rules.variants import NodeLabels
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "AlertState",
     "Finding",
     "NodeLabels",
+    "Others",
     "PackError",
     "Rule",
     "RuleSet",

@@ -18,10 +18,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from holdfast_rules.call import FUNCTIONS
 from holdfast_rules.document import Items, Mistakes, Place, Table, Text, Value, kind_of
 from holdfast_rules.entry import KEYS
 from holdfast_rules.errors import nearest
-from holdfast_rules.parse import FUNCTIONS, NUMBER_MAX, TEXT_MAX
+from holdfast_rules.parse import NUMBER_MAX, TEXT_MAX
 from holdfast_rules.reader import Reader
 from holdfast_wire.fact import FACTS_OF
 

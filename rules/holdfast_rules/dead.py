@@ -17,6 +17,8 @@ from holdfast_rules.tree import (
     Compared,
     Computed,
     Constant,
+    Each,
+    Gathered,
     Joined,
     Named,
     Negated,
@@ -48,7 +50,9 @@ def dead_parts(root: Node, source: str) -> list[Fault]:
     dead: set[int] = set()
     effort = EFFORT_MAX
     for node in walk(root):
-        if type_of(node) is not Type.BOOL or isinstance(node, Constant | Named | Remembered):
+        if type_of(node) is not Type.BOOL or isinstance(
+            node, Constant | Named | Each | Remembered | Gathered
+        ):
             continue
         if any(id(child) in dead for child in children(node)):
             dead.add(id(node))
@@ -79,7 +83,7 @@ def _why(node: Node) -> str:
     if not isinstance(node, Compared):
         return ""
     for part in walk(node):
-        if isinstance(part, Named | Remembered):
+        if isinstance(part, Named | Each | Remembered):
             low, high = _range(part)
             if high < inf:
                 return f": {spell(part)} lies between {low:g} and {high:g}"
@@ -114,7 +118,7 @@ def _collect(node: Node, domains: dict[str, list[_Value]]) -> None:
         case Joined(items=items):
             for item in items:
                 _collect(item, domains)
-        case Named() | Remembered():
+        case Named() | Each() | Remembered() | Gathered():
             domains[spell(node)] = [True, False]
         case Compared() | Within():
             term, values = _term(node)
@@ -149,7 +153,7 @@ def _samples(term: Node, values: list[_Value]) -> list[_Value]:
         case Type.BOOL:
             return [True, False]
         case Type.TEXT:
-            closed = term.fact.values if isinstance(term, Named) else ()
+            closed = term.fact.values if isinstance(term, Named | Each) else ()
             return list(closed) or [*{value: None for value in values if value != _OTHER}, _OTHER]
         case Type.NUMBER:
             return list(
@@ -159,7 +163,8 @@ def _samples(term: Node, values: list[_Value]) -> list[_Value]:
 
 def _stretches(term: Node, cuts: list[float]) -> list[float]:
     low, high = _range(term)
-    whole = isinstance(term, Named) and term.fact.type is FactType.INT
+    whole = isinstance(term, Named | Each) and term.fact.type is FactType.INT
+    whole = whole or (isinstance(term, Gathered) and term.function == "count")
     points = set(cuts) | {cuts[0] - 1, cuts[-1] + 1}
     points |= {(left + right) / 2 for left, right in pairwise(cuts)}
     if whole:
@@ -171,8 +176,12 @@ def _stretches(term: Node, cuts: list[float]) -> list[float]:
 def _range(term: Node) -> tuple[float, float]:
     """Between which numbers a term lies, as far as its declaration says."""
     match term:
-        case Named(fact=fact):
+        case Named(fact=fact) | Each(fact=fact):
             return _range_of_fact(fact)
+        case Gathered(function="count"):
+            return 0.0, inf
+        case Gathered(item=item):
+            return _range(item)
         case Remembered(function="age" | "time_to_zero"):
             return 0.0, inf
         case Remembered(fact=fact) if fact.counter:

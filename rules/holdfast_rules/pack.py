@@ -53,7 +53,7 @@ def load(texts: Mapping[str, str]) -> RuleSet:
     variants = Variants(
         [where.selection for where in wheres],
         _Builder(kept, everywhere, wheres, constants),
-        max([0.0, *(s for rules in varied for _, rule in rules for s in rule.windows.values())]),
+        max([0.0, *(RuleSet.of([rule]).lookback_seconds for rules in varied for _, rule in rules)]),
     )
     return RuleSet.of(rules, variants)
 

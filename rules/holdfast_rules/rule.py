@@ -1,11 +1,11 @@
 """A rule: a condition on a kind of resource, and what it means when it holds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
 
-from holdfast_rules.expression import Expression
+from holdfast_rules.expression import Expression, Survey
 from holdfast_rules.finding import Finding
 from holdfast_rules.lower import Program
 from holdfast_rules.subject import Subject
@@ -16,6 +16,9 @@ Severity = Literal["page", "ticket", "info"]
 Verdict = Literal["", "unknown", "at_risk", "not_durable", "lost"]
 """What a rule does to its resource's verdict while it holds; empty: nothing."""
 
+
+DECIDING_MAX = 10
+"""Names of resources listed as evidence."""
 
 # Members as globals: reading them off the Enum costs more than judging a flat rule.
 _HOLDS, _CLEAR, _UNKNOWN = Finding.HOLDS, Finding.CLEAR, Finding.UNKNOWN
@@ -86,6 +89,20 @@ class Rule(Struct, frozen=True, kw_only=True):
         return longest
 
     @property
+    def surveys(self) -> tuple[Survey, ...]:
+        """What the conditions ask of many resources."""
+        return self.expression.surveys + (() if self.clear is None else self.clear.surveys)
+
+    @property
+    def windows_elsewhere(self) -> Iterator[tuple[str, str, float]]:
+        """The history that needs: (kind, fact, seconds)."""
+        for expression in (self.expression, self.clear):
+            if expression is not None:
+                for kind, facts in expression.windows_elsewhere.items():
+                    for fact, seconds in facts.items():
+                        yield kind, fact, seconds
+
+    @property
     def timed(self) -> bool:
         """Time alone can change the answer, without any new fact."""
         return self.expression.timed or (self.clear is not None and self.clear.timed)
@@ -105,7 +122,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         answer = self.clear.program(subject.facts.get, subject, at)
         return _CLEAR if answer else _UNKNOWN if answer is None else _BETWEEN
 
-    def annotations(self, subject: Subject, runbook_base: str = "") -> dict[str, str]:
+    def annotations(self, subject: Subject, at: float, runbook_base: str = "") -> dict[str, str]:
         """The sentences of an alert: summary, description, evidence, runbook_url. Empty ones are left out."""
         runbook = (
             self.runbook if "://" in self.runbook or not runbook_base else f"{runbook_base}#{self.runbook}"
@@ -113,14 +130,21 @@ class Rule(Struct, frozen=True, kw_only=True):
         found = {
             "summary": render(self.summary_template, subject),
             "description": render(self.description_template, subject),
-            "evidence": self.evidence(subject),
+            "evidence": self.evidence(subject, at),
             "runbook_url": runbook if "://" in runbook else "",
         }
         return {name: text for name, text in found.items() if text}
 
-    def evidence(self, subject: Subject) -> str:
-        """The facts the condition read, as they are now."""
-        return ", ".join(f"{name}={_evident(name, subject)}" for name in self.names)
+    def evidence(self, subject: Subject, at: float) -> str:
+        """The facts the condition read, as they are now, and which of many resources decided it."""
+        found = [f"{name}={_evident(name, subject)}" for name in self.names]
+        for survey in self.surveys:
+            value = survey.value(subject.facts.get, subject, at)
+            deciding = survey.deciding(subject, at)
+            listed = ", ".join(deciding[:DECIDING_MAX]) + (", …" if len(deciding) > DECIDING_MAX else "")
+            said = "unknown" if value is None else show(value)
+            found.append(f"{survey.source}={said}" + (f" ({listed})" if listed else ""))
+        return ", ".join(found)
 
 
 def _evident(name: str, subject: Subject) -> str:

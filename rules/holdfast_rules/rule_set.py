@@ -37,6 +37,9 @@ class RuleSet(Struct, frozen=True, kw_only=True):
             longest = windows.setdefault(rule.resource, {})
             for fact, seconds in rule.windows.items():
                 longest[fact] = max(seconds, longest.get(fact, 0.0))
+            for kind, fact, seconds in rule.windows_elsewhere:
+                there = windows.setdefault(kind, {})
+                there[fact] = max(seconds, there.get(fact, 0.0))
         return cls(
             rules=listed,
             by_name={rule.alert: rule for rule in listed},

@@ -122,7 +122,31 @@ class Court:
                         subject = ResourceSubject(node, other)
                         self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
                         judged.add((other, rule.id))
+        for rule in self._surveying(node, changed, affected):
+            for other in [place for place in node.resources if place[0] == rule.resource]:
+                if (other, rule.id) not in judged:
+                    subject = ResourceSubject(node, other)
+                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+                    judged.add((other, rule.id))
         return judged
+
+    def _surveying(
+        self, node: Node, changed: Mapping[ResourceKey, frozenset[str]], affected: Affected
+    ) -> list[Rule]:
+        """The rules about many resources whose answer the change may change, or what is known to be missing."""
+        found: dict[str, Rule] = {}
+        if not changed and node.unheld == node.unheld_before:
+            return []  # what is known of whom follows from the probes' own facts, and from what was asked for
+        node.unheld_before = node.unheld
+        for kind in affected.surveyed:
+            for (changed_kind, _), names in changed.items():
+                if changed_kind == kind:
+                    found.update((rule.id, rule) for rule in affected.surveying(kind, names))
+            whole = node.whole(kind)
+            if node.wholes.get(kind) is not whole:
+                node.wholes[kind] = whole
+                found.update((rule.id, rule) for rule in affected.surveying(kind, None))
+        return list(found.values())
 
     def judge_whole(
         self, node: Node, key: ResourceKey, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
@@ -214,7 +238,7 @@ class Court:
             gap_seconds_max=max(GAP_SECONDS_MIN, node.grace_seconds),
             episode_next=self.next_episode,
             # What people were told stays as it was told: an alert does not change its words at every message.
-            annotations=rule.annotations(subject) if told is None else told,
+            annotations=rule.annotations(subject, at) if told is None else told,
         )
         self._apply(node, rule, tracked, step.alert, step.transition, at, commit, effects)
 

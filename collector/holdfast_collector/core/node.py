@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from holdfast_collector.core.affected import Affected
 from holdfast_collector.core.record import EventCount, NodeRecord
-from holdfast_rules import Series
+from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
 
@@ -62,6 +62,12 @@ class Node:
         self.known_since = known_since
         """When this run of the collector first knew it."""
         self.sections: dict[str, HeldSection] = {}
+        self.unheld: frozenset[str] = frozenset()
+        """Probes of which the agent says that it has a section, and the collector holds none."""
+        self.unheld_before: frozenset[str] | None = None
+        """The same, when rules last asked."""
+        self.wholes: dict[str, bool] = {}
+        """Kind → whether all its resources were known when rules last asked."""
         self.asked: dict[str, float] = {}
         """Probes whose section the collector asked for → when it asked."""
         self.spool: SpoolState | None = None
@@ -194,6 +200,24 @@ class Node:
         peers = [held for held in self.sections.values() if any(kind == key[0] for kind, _ in held.stated)]
         return bool(peers) and not self.asked and all(held.complete for held in peers)
 
+    def whole(self, kind: str) -> bool:
+        """Whether the resources of a kind that are known are all there are.
+
+        Those who list such resources, or did, must be complete. Where nobody ever did, everybody must be: the one that
+        would list them may be the one that may not look.
+        """
+        if self.unheld or not self.sections:
+            return False
+        if kind == "probe":
+            return True
+        owners = {probe for (owned, _), probe in self.owners.items() if owned == kind}
+        speakers = [
+            held
+            for probe, held in self.sections.items()
+            if probe in owners or any(stated == kind for stated, _ in held.stated)
+        ]
+        return all(held.complete for held in speakers or self.sections.values())
+
     def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
         """Remember the values that rules look back on."""
         for key in keys:
@@ -213,8 +237,14 @@ class Node:
                 series.append(at, float(value))
 
 
+CAME_OR_WENT = ""
+"""Stands among the facts that changed when the resource itself was not there before, or is no longer."""
+
+
 def _differing(before: Mapping[str, Value], after: Mapping[str, Value]) -> frozenset[str]:
     names = [name for name, value in after.items() if before.get(name) != value]
+    if not before or not after:
+        names.append(CAME_OR_WENT)
     if len(before) != len(after) or not before.keys() <= after.keys():
         names.extend(before.keys() - after.keys())
     return frozenset(names)
@@ -235,6 +265,14 @@ class ResourceSubject:
     def related(self, kind: str) -> Mapping[str, Value] | None:
         """The facts of the one resource of another kind that this one belongs to: so far its node."""
         return self._node.resources.get(("node", self.node)) if kind == "node" else None
+
+    def others(self, kind: str, resting: bool) -> Others:
+        """The resources of a kind on the node, or those that name this one as what they rest on."""
+        found = [ResourceSubject(self._node, key) for key in self._node.resources if key[0] == kind]
+        if resting and self.kind != "node":
+            own = self._node.resources.get(self.key)
+            found = [other for other in found if own is not None and other.related(self.kind) is own]
+        return Others(found, self._node.whole(kind))
 
     def series(self, name: str) -> Sequence[tuple[float, float]]:
         """The samples of a fact, oldest first; empty when none were kept."""
