@@ -75,6 +75,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     """The packs that come with holdfast."""
     directories: tuple[str, ...] = ("/etc/holdfast/rules.d",)
     """Folders of further packs, `*.yaml`; a folder that does not exist holds none."""
+    reload_on_change: bool = False
+    """Take changed packs without a signal. A mistake in them changes nothing, as with SIGHUP."""
 
 
 class NodeLabelsConfig(Struct, frozen=True, kw_only=True):

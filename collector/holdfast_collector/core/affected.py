@@ -4,7 +4,7 @@ Most reports move a number or two, and most rules read others. Rules that look b
 besides (`Court.judge_by_time`), and those with an alert at every report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from holdfast_rules import Rule, RuleSet
 from holdfast_wire import fact
@@ -75,6 +75,10 @@ class Affected:
                 if survey.node.kind == kind
             )
         ]
+
+    def looked_back_on(self, kind: str) -> Collection[str]:
+        """The facts of which rules want the history."""
+        return self._rules.windows(kind).keys()
 
     def sampled(self, kind: str) -> tuple[tuple[str, float, float], ...]:
         """(fact, window in seconds, spacing in seconds) of what rules look back on.

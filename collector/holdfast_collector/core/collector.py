@@ -56,6 +56,7 @@ from holdfast_collector.core.record import (
     Tracked,
 )
 from holdfast_collector.core.seen import SeenMessages
+from holdfast_collector.core.sweep import Sweep
 from holdfast_rules import RuleSet, Series
 from holdfast_wire import (
     Ack,
@@ -79,8 +80,6 @@ WARM_UP_SECONDS_MAX = 600.0
 """One node that reports once a day must not keep the whole fleet's alerts from resolving."""
 RESEND_AGAIN_SECONDS = 5.0
 """A section that was asked for is asked for again when it has not come after this long."""
-SWEEP_SECONDS = 30.0
-"""Every resource whose rules depend on time alone is judged this often, whatever arrives."""
 PENDING_SAVED_SECONDS = 10.0
 """How much observed time of a pending alert a crash may cost, at most."""
 
@@ -109,9 +108,7 @@ class Collector:
         """Node → probes that have an entry among the deadlines; the empty one stands for the node itself."""
         self._kept: set[str] = set()
         """Nodes whose record is on disk."""
-        self._sweep: list[str] = []
-        self._slice = 1
-        self._swept_at = started_at
+        self._sweep = Sweep(self._court, self.nodes, started_at)
         self._saved_at = started_at
         self._own = Node(
             NodeRecord(node=SELF, install_id="", boot_id="", position=Position(0, 0)), started_at
@@ -185,6 +182,9 @@ class Collector:
                 self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
             case RulesReplaced():
                 self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
+                self._sweep.begin_anew()
+                self._sweep.turn(event.at, warm=event.at >= self.warm_at, commit=commit, effects=effects)
+                self._court.tell(event.at, commit, effects)
             case ReceiversReplaced():
                 self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
@@ -347,6 +347,7 @@ class Collector:
         if series is None:
             series = node.histories[history] = Series(seconds)
             series.append(at, float(total - 1))
+        series.widen(seconds)
         series.append(at, float(total))
 
     # ---- settling ------------------------------------------------------------------------------------------------
@@ -391,7 +392,7 @@ class Collector:
         for name in self._court.nodes_with_alerts():
             if name in self.nodes:
                 self._court.judge_again(self.nodes[name], at, warm=warm, commit=commit, effects=effects)
-        self._judge_by_time(at, commit, effects)
+        self._sweep.turn(at, warm=warm, commit=commit, effects=effects)
         self._judge_self(at, commit, effects)
         self._court.tell(at, commit, effects)
         if at - self._saved_at >= PENDING_SAVED_SECONDS:
@@ -424,21 +425,6 @@ class Collector:
                 node.reporting = False
                 touched.setdefault(name, set()).add(("node", name))
         return touched
-
-    def _judge_by_time(self, at: float, commit: Commit, effects: list[Effect]) -> None:
-        """Judge rules that look back in time although nothing new came, a slice of the fleet at every tick."""
-        if not self._sweep:
-            if at - self._swept_at < SWEEP_SECONDS and self._swept_at != self.started_at:
-                return
-            self._swept_at = at
-            self._sweep = list(self.nodes)
-            self._slice = max(1, int(len(self._sweep) / SWEEP_SECONDS) + 1)
-        warm = at >= self.warm_at
-        for name in self._sweep[-self._slice :]:
-            node = self.nodes.get(name)
-            if node is not None:
-                self._court.judge_by_time(node, at, warm=warm, commit=commit, effects=effects)
-        del self._sweep[-self._slice :]
 
     def _judge_self(self, at: float, commit: Commit, effects: list[Effect]) -> None:
         key = ("collector", "collector")

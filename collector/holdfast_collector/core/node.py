@@ -218,6 +218,11 @@ class Node:
         ]
         return all(held.complete for held in speakers or self.sections.values())
 
+    def forget_histories(self, affected: Affected) -> None:
+        """Let go of the history that no rule looks back on any more."""
+        for place in [place for place in self.histories if place[2] not in affected.looked_back_on(place[0])]:
+            del self.histories[place]
+
     def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
         """Remember the values that rules look back on."""
         for key in keys:
@@ -227,6 +232,8 @@ class Node:
             facts = self.resources.get(key, _NOTHING)
             for name, seconds, spacing in wanted:
                 series = self.histories.get((*key, name))
+                if series is not None:
+                    series.widen(seconds)
                 if series is not None and at - series.newest_at < spacing:
                     continue
                 value = facts.get(name)
@@ -279,10 +286,14 @@ class ResourceSubject:
         series = self._node.histories.get((self.kind, self.name, name))
         if series is not None:
             return series
-        count = self.facts.get(name)
-        if count is not None and name in _EVENTLESS[self.kind]:
-            return ((self._node.known_since, float(count)),)
-        return ()
+        total = self.facts.get(name)
+        if total is None or name not in _EVENTLESS[self.kind]:
+            return ()
+        count = self._node.counts.get(self.key, {}).get(name.removesuffix("_total"))
+        if count is not None and count.last_at >= self._node.known_since:
+            # No rule looked back on it when it came, but when the last one came is known, and that it was one.
+            return ((count.last_at, float(count.total - 1)), (count.last_at, float(count.total)))
+        return ((self._node.known_since, float(total)),)
 
     def observed_at(self, name: str) -> float | None:
         """When the fact was last observed, by the collector's clock."""
