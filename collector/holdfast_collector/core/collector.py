@@ -123,6 +123,11 @@ class Collector:
         return self.listening_since is not None
 
     @property
+    def own(self) -> Node:
+        """The collector's own place among the nodes, with the one resource it has."""
+        return self._own
+
+    @property
     def rules(self) -> RuleSet:
         """As they are where no pack says otherwise; `of_node` tells a node's."""
         return self._court.rules

@@ -66,6 +66,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/nodes/{name}", questions.node, methods=["GET", "DELETE"]),
             Route("/api/v1/alerts", questions.alerts),
             Route("/api/v1/rules", questions.rules),
+            Route("/api/v1/explain", questions.explain),
             Route("/api/v1/rejections", questions.rejections),
             Route("/api/v1/acks", questions.acknowledge, methods=["POST"]),
             Route("/api/v1/stream", _only_get(Stream(context))),
@@ -189,6 +190,9 @@ class _Api:
 
     async def rules(self, request: Request) -> Response:
         return _json(api.rules(self._context, request.query_params))
+
+    async def explain(self, request: Request) -> Response:
+        return _json(api.explain(self._context, request.query_params))
 
     async def rejections(self, request: Request) -> Response:
         return _json(api.rejections(self._context))
