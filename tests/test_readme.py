@@ -66,7 +66,7 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
     for command, verb, rest in sorted(named):
         if verb in COMMANDS or f"{command} {verb}" in NO_COMMAND:
             continue
-        words = [verb, *re.findall(r"^ (check|test)\b", rest)] if verb == "rules" else [verb]
+        words = [verb, *re.findall(r"^ (check|test|export)\b", rest)] if verb == "rules" else [verb]
         key = (command, *words)
         if key not in helps:
             done = subprocess.run(

@@ -216,7 +216,7 @@ async def _simulate(plan: Plan, terminal: Terminal, *, quiet: bool) -> Tally:
 
 @main.group()
 def rules() -> None:
-    """Check and test rule packs before the collector sees them."""
+    """Check, test and export rule packs."""
 
 
 @rules.command()
@@ -231,6 +231,15 @@ def check(paths: tuple[str, ...]) -> None:
 def test(paths: tuple[str, ...]) -> None:
     """Run the tests beside packs; without one, those of the shipped packs."""
     sys.exit(rules_command.test(paths))
+
+
+@rules.command()
+@click.option("--prometheus", "as_prometheus", is_flag=True, required=True, help="As a Prometheus rule file.")
+@click.argument("paths", nargs=-1)
+def export(as_prometheus: bool, paths: tuple[str, ...]) -> None:
+    """Print packs as rules for another system; without one, those shipped."""
+    assert as_prometheus, "there is no other format, and click insists"
+    sys.exit(rules_command.export(paths))
 
 
 @main.command()

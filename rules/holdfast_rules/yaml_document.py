@@ -1,4 +1,4 @@
-"""YAML texts → values with their places. The only file that knows YAML."""
+"""YAML texts → values with their places, and values → YAML texts. The only file that knows YAML."""
 
 from collections.abc import Iterator
 
@@ -42,6 +42,11 @@ def read_document(text: str, mistakes: Mistakes) -> Table | None:
         return value
     mistakes.add(value.place, f"the file is a mapping, not {kind_of(value)}")
     return None
+
+
+def write_document(value: object) -> str:
+    """Plain values as a YAML text that people can read: keys in their order, long lines folded."""
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110))
 
 
 class _Converter:

@@ -122,3 +122,17 @@ def test_labels_of_nodes_reach_the_rules(tmp_path: Path) -> None:
 
     assert "VolumeFilling" in rules.of_node("web-1").by_name
     assert "VolumeFilling" not in rules.of_node("cache-1").by_name
+
+
+def test_packs_are_exported_with_what_had_to_be_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = PACK + "  - {alert: SrvOld, resource: volume, when: age(dead) > 5, severity: info, summary: old}\n"
+    (folder / "own.yaml").write_text(pack)
+
+    assert rules_command.export([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "\n# left out: SrvOld: `age(…)` has no like\n" in printed
+    assert "\n  - alert: SrvFull\n    expr: holdfast_volume_free_ratio < 0.1\n" in printed
+    (folder / "own.yaml").write_text("rules: 5")
+    assert rules_command.export([str(folder)]) == 2
