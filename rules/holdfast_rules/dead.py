@@ -13,6 +13,7 @@ from itertools import pairwise, product
 from math import ceil, floor, inf
 
 from holdfast_rules.errors import Fault
+from holdfast_rules.lower import RESULT_MAX
 from holdfast_rules.tree import (
     Compared,
     Computed,
@@ -23,6 +24,7 @@ from holdfast_rules.tree import (
     Named,
     Negated,
     Node,
+    Operation,
     Remembered,
     Scalar,
     ScalarFunction,
@@ -209,19 +211,25 @@ def constant(node: Node) -> _Value | None:
             one, other = constant(left), constant(right)
             if one is None or other is None or isinstance(one, str) or isinstance(other, str):
                 return None
-            match operation:
-                case "+":
-                    return one + other
-                case "-":
-                    return one - other
-                case "*":
-                    return float(one) * other
-                case "/":
-                    return one / other if other else None
+            return _constant_result(operation, one, other)
         case Scalar(function=function, items=items):
             return _constant_scalar(function, [constant(item) for item in items])
         case _:
             return None
+
+
+def _constant_result(operation: Operation, one: float, other: float) -> float | None:
+    """As compiled code answers it: what outgrows its bound is unknown."""
+    match operation:
+        case "+":
+            return one + other
+        case "-":
+            return one - other
+        case "*":
+            result = float(one) * other
+        case "/":
+            result = one / other if other else inf
+    return result if abs(result) <= RESULT_MAX else None
 
 
 def _constant_scalar(function: ScalarFunction, values: list[_Value | None]) -> _Value | None:

@@ -112,6 +112,9 @@ _GLOBALS: dict[str, object] = {
     "CLEAR": Finding.CLEAR,
     "UNKNOWN": Finding.UNKNOWN,
 }
+FUNCTIONS = frozenset(_GLOBALS) - {"__builtins__"}
+"""All that compiled code can name."""
+
 _ORDERS: dict[Order, type[ast.cmpop]] = {
     "<": ast.Lt,
     "<=": ast.LtE,
