@@ -25,6 +25,7 @@ from msgspec import structs
 from holdfast import rules_command
 from holdfast.api import Address, CollectorApi, Refused, Unreachable
 from holdfast.broker_choice import NoBroker
+from holdfast.explaining import explanation_lines
 from holdfast.simulate import Plan, Tally, simulate
 from holdfast.simulated_node import shape_for
 from holdfast.standing import alert_lines, firing, status_lines, tally_line, troubled
@@ -216,7 +217,7 @@ async def _simulate(plan: Plan, terminal: Terminal, *, quiet: bool) -> Tally:
 
 @main.group()
 def rules() -> None:
-    """Check and test rule packs before the collector sees them."""
+    """Check, test and export rule packs."""
 
 
 @rules.command()
@@ -231,6 +232,15 @@ def check(paths: tuple[str, ...]) -> None:
 def test(paths: tuple[str, ...]) -> None:
     """Run the tests beside packs; without one, those of the shipped packs."""
     sys.exit(rules_command.test(paths))
+
+
+@rules.command()
+@click.option("--prometheus", "as_prometheus", is_flag=True, required=True, help="As a Prometheus rule file.")
+@click.argument("paths", nargs=-1)
+def export(as_prometheus: bool, paths: tuple[str, ...]) -> None:
+    """Print packs as rules for another system; without one, those shipped."""
+    assert as_prometheus, "there is no other format, and click insists"
+    sys.exit(rules_command.export(paths))
 
 
 @main.command()
@@ -264,6 +274,27 @@ def alerts(
     else:
         _print(alert_lines(shown, time.time()))
     sys.exit(BAD_NEWS if firing(rows) else 0)
+
+
+@main.command()
+@click.argument("alert")
+@click.argument("node")
+@click.argument("resource", required=False, default="")
+@asks_a_collector
+def explain(
+    alert: str, node: str, resource: str, url: str, token_file: str | None, ca_file: str | None, as_json: bool
+) -> None:
+    """Say why ALERT fires on NODE, or does not: every operand, its age and source, and what would end it.
+
+    RESOURCE is wanted where the rule judges several: a mount point, a unit. Exit code 1 when the rule holds.
+    """
+    api = _api(url, token_file, ca_file)
+    answer = _asked(lambda: api.get("/api/v1/explain", alert=alert, node=node, resource=resource))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print(explanation_lines(answer))
+    sys.exit(BAD_NEWS if answer["finding"] == "holds" else 0)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""`holdfast rules check` and `holdfast rules test`: an operator's own packs, judged before the collector sees them.
+"""`holdfast rules check`, `test` and `export`: an operator's own packs, judged before the collector sees them.
 
 Exit codes: 0 good; 1 a test failed; 2 a pack or test cannot be used, with every mistake as `file:line:column: …`.
 """
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast_collector.packs import shipped_packs, shipped_tests, user_packs, user_tests
-from holdfast_rules import PackError, RuleSet, load
+from holdfast_rules import PackError, RuleSet, load, prometheus
 from holdfast_rules.packtest import Outcome, read_cases, run
+from holdfast_rules.yaml_document import write_document
 
 
 def check(paths: Sequence[str]) -> int:
@@ -38,6 +39,27 @@ def test(paths: Sequence[str]) -> int:
         print(f"{outcome}\n")
     print(_verdict(outcomes, failed))
     return 1 if failed or not outcomes else 0
+
+
+HEAD = """\
+# Rules of holdfast on the metrics of its collector, for a Prometheus that scrapes it. Made by `holdfast rules export`.
+# The collector's own alerts know more: when evidence is missing they stay, Prometheus' resolve; `delta` counts from the
+# first event, `increase` from the second; nothing inhibits, nothing is sticky here.
+"""
+
+
+def export(paths: Sequence[str]) -> int:
+    """Print packs as a Prometheus rule file; without paths, the shipped ones. What cannot be said is a comment."""
+    try:
+        rules, files = _load(paths)
+    except PackError as error:
+        return _refuse(error)
+    exported = prometheus.export([rule for rule in rules.rules if rule.file in files])
+    print(HEAD, end="")
+    for alert, why in exported.left_out:
+        print(f"# left out: {alert}: {why}")
+    print(write_document({"groups": exported.groups}), end="")
+    return 0
 
 
 def _load(paths: Sequence[str]) -> tuple[RuleSet, list[str]]:

@@ -73,14 +73,19 @@ def _check(path: Path | None) -> int:
 def _reader(path: Path | None) -> "Read":
     """Reads configuration and rules. Raises ConfigInvalid with the mistakes of both."""
     from holdfast_collector import packs
-    from holdfast_rules import PackError
+    from holdfast_rules import NodeLabels, PackError
 
     def read() -> "tuple[Config, RuleSet]":
         config = configuration.load(
             path or configuration.default_path(), required=path is not None, environment=os.environ
         )
         try:
-            return config, packs.load_rules(map(Path, config.rules.directories), shipped=config.rules.shipped)
+            rules = packs.load_rules(
+                map(Path, config.rules.directories),
+                shipped=config.rules.shipped,
+                labels=[NodeLabels(row.nodes, row.labels) for row in config.node_labels],
+            )
+            return config, rules
         except PackError as error:
             raise ConfigInvalid([str(mistake) for mistake in error.mistakes]) from error
 

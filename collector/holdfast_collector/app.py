@@ -35,6 +35,7 @@ from holdfast_collector.ingest.source import Source
 from holdfast_collector.notifiers.dispatch import Dispatch
 from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_collector.release import Release
+from holdfast_collector.rule_watch import LOOK_SECONDS, RuleWatch
 from holdfast_collector.store import Loaded
 from holdfast_collector.store.sqlite import SqliteStore
 from holdfast_collector.supervision import Supervisor
@@ -125,6 +126,11 @@ class App:
     def url(self) -> str:
         """Where the status page is, once `run` has called `started`."""
         return self._web.url
+
+    @property
+    def config(self) -> Config:
+        """As last read."""
+        return self._config
 
     def stop(self) -> None:
         """Let `run` return."""
@@ -344,14 +350,26 @@ async def _main(
         loop.add_signal_handler(signal.SIGTERM, app.stop)
         loop.add_signal_handler(signal.SIGINT, app.stop)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-    await app.run()
+    watching = loop.create_task(_watch_rules(app, reread))
+    try:
+        await app.run()
+    finally:
+        watching.cancel()
+
+
+async def _watch_rules(app: App, reread: Callable[[], tuple[Config, RuleSet]]) -> None:
+    """Reload when rule packs changed on disk, where that is wanted."""
+    watch = RuleWatch(app.config.rules.directories)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if watch.changed(app.config.rules.directories) and app.config.rules.reload_on_change:
+            await app.reload(reread)
 
 
 def _open_store(path: Path, rules: RuleSet, at: float) -> tuple[SqliteStore, Loaded]:
     """The store and its memory. A file that opens but cannot be read is set aside like one that does not open."""
 
-    windows = (seconds for facts in rules.windows_of.values() for seconds in facts.values())
-    recent = max(RECENT_SECONDS_MIN, *windows, 0.0)
+    recent = max(RECENT_SECONDS_MIN, rules.lookback_seconds)
 
     def load(store: SqliteStore) -> Loaded:
         return store.load(events_since=at - recent, resolved_since=at - RESOLVED_SECONDS)

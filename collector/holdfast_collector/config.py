@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from holdfast_collector.errors import ConfigInvalid
 from holdfast_wire import configuring
@@ -22,6 +22,10 @@ from holdfast_wire.configuring import Reading, Seconds, nearest
 
 Severity = Literal["page", "ticket", "info"]
 
+_LABELS_WANT = {
+    "nodes": 'which nodes, by patterns of their names, e.g. ["db-*"]',
+    "labels": 'which labels, e.g. { role = "database" }',
+}
 RECEIVE_MAXIMUM_MIN = 20
 """Fewer unacknowledged messages than mosquitto's own default would only slow the collector down."""
 MQTT_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
@@ -71,6 +75,16 @@ class Rules(Struct, frozen=True, kw_only=True):
     """The packs that come with holdfast."""
     directories: tuple[str, ...] = ("/etc/holdfast/rules.d",)
     """Folders of further packs, `*.yaml`; a folder that does not exist holds none."""
+    reload_on_change: bool = False
+    """Take changed packs without a signal. A mistake in them changes nothing, as with SIGHUP."""
+
+
+class NodeLabelsConfig(Struct, frozen=True, kw_only=True):
+    """Labels for some nodes, by which rule packs tell them apart (`where:`)."""
+
+    nodes: tuple[str, ...] = ()
+    """Patterns of names, `*` for any characters: `db-*`."""
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 class ReceiverConfig(Struct, frozen=True, kw_only=True):
@@ -121,6 +135,7 @@ class Config(Struct, frozen=True, kw_only=True):
     mqtt: Mqtt = Mqtt()
     http: Http = Http()
     rules: Rules = Rules()
+    node_labels: tuple[NodeLabelsConfig, ...] = ()
     receiver: tuple[ReceiverConfig, ...] = ()
     retention: Retention = Retention()
     log: Log = Log()
@@ -152,6 +167,10 @@ def parse(text: str, origin: str, environment: Mapping[str, str]) -> Config:
     _check_mqtt(reading)
     _check_http(reading)
     _check_receivers(reading)
+    for index, row in enumerate(reading.value.node_labels):
+        for key in ("nodes", "labels"):
+            if not getattr(row, key) and not reading.refused(("node_labels", index, key)):
+                reading.refuse(("node_labels", index, key), _LABELS_WANT[key])
     for name in ("events", "resolved"):
         if getattr(reading.value.retention, name) < 86_400.0:
             reading.refuse(("retention", name), "at least a day, which the collector's own memory needs")

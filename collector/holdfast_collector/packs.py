@@ -4,11 +4,11 @@ Shipped packs are named `shipped/<file>` in messages; the operator's by their pa
 the packs they test and are not rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from holdfast_rules import RuleSet, load
+from holdfast_rules import NodeLabels, RuleSet, load
 from holdfast_rules.errors import Mistake, PackError
 
 USER_DIRECTORY = Path("/etc/holdfast/rules.d")
@@ -37,10 +37,12 @@ def user_tests(paths: Iterable[Path]) -> dict[str, str]:
     return _read(_test_of(path) if not path.name.endswith(_TEST) else path for path in _files(paths))
 
 
-def load_rules(directories: Iterable[Path] = (), *, shipped: bool = True) -> RuleSet:
+def load_rules(
+    directories: Iterable[Path] = (), *, shipped: bool = True, labels: Sequence[NodeLabels] = ()
+) -> RuleSet:
     """The shipped rules with the operator's. A folder that does not exist holds none. Raises PackError."""
     own = user_packs(path for path in directories if path.exists())
-    return load({**shipped_packs(), **own} if shipped else own)
+    return load({**shipped_packs(), **own} if shipped else own).labelled(labels)
 
 
 def _shipped() -> dict[str, str]:

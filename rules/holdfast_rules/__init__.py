@@ -12,12 +12,15 @@ from holdfast_rules.pack import load
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.series import Series
-from holdfast_rules.subject import Subject
+from holdfast_rules.subject import Others, Subject
+from holdfast_rules.variants import NodeLabels
 
 __all__ = [
     "Alert",
     "AlertState",
     "Finding",
+    "NodeLabels",
+    "Others",
     "PackError",
     "Rule",
     "RuleSet",

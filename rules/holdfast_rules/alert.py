@@ -8,6 +8,7 @@
     pending    holding   pending    –           observed time adds up
     pending    ripe      firing     fired       met for `for`
     pending    clearing  inactive   cancelled   nobody was told, nobody needs to be
+    pending    between   inactive   cancelled   `clear_when` is for what fires
     pending    gone      inactive   cancelled
     pending    blind     pending    –           neither forwards nor back
     firing     gone      inactive   resolved    clear for `keep_firing_for`, and acknowledged where it must be
@@ -60,6 +61,8 @@ class Signal(StrEnum):
     """The condition has been met for as long as the rule wants."""
     CLEARING = "clearing"
     """The condition is not met, but not yet for long enough, or an acknowledgement is wanted."""
+    BETWEEN = "between"
+    """The condition is not met, and what the rule wants to see before it clears is not met either."""
     GONE = "gone"
     """Nothing keeps the alert any more."""
 
@@ -85,7 +88,8 @@ class Alert(Struct, frozen=True, kw_only=True):
     cleared_since: float | None = None
     """When a firing alert's condition was first seen not to hold; None while it holds."""
     cleared_seconds: float = 0.0
-    """Observed time since then for which it did not hold."""
+    """Observed time for which it was clear, without a break that was seen: while it holds or `clear_when` does not,
+    it is 0."""
     acknowledged: str = ""
     """An operator's reason; empty: nobody has taken note."""
     acknowledged_at: float | None = None
@@ -124,16 +128,19 @@ TABLE: dict[tuple[AlertState, Signal], tuple[AlertState, Transition]] = {
     (_I, Signal.HOLDING): (_P, Transition.PENDING),
     (_I, Signal.RIPE): (_F, Transition.FIRED),
     (_I, Signal.CLEARING): (_I, Transition.NONE),
+    (_I, Signal.BETWEEN): (_I, Transition.NONE),
     (_I, Signal.GONE): (_I, Transition.NONE),
     (_P, Signal.BLIND): (_P, Transition.NONE),
     (_P, Signal.HOLDING): (_P, Transition.NONE),
     (_P, Signal.RIPE): (_F, Transition.FIRED),
     (_P, Signal.CLEARING): (_I, Transition.CANCELLED),
+    (_P, Signal.BETWEEN): (_I, Transition.CANCELLED),
     (_P, Signal.GONE): (_I, Transition.CANCELLED),
     (_F, Signal.BLIND): (_F, Transition.NONE),
     (_F, Signal.HOLDING): (_F, Transition.NONE),
     (_F, Signal.RIPE): (_F, Transition.NONE),
     (_F, Signal.CLEARING): (_F, Transition.NONE),
+    (_F, Signal.BETWEEN): (_F, Transition.NONE),
     (_F, Signal.GONE): (_I, Transition.RESOLVED),
 }
 
@@ -239,6 +246,14 @@ def _judged(
                 acknowledged_at=None if returned else alert.acknowledged_at,
                 annotations=dict(annotations),
             )
+        case Finding.BETWEEN:
+            return structs.replace(
+                alert,
+                judged_at=at,
+                last_finding=finding,
+                cleared_since=at if alert.cleared_since is None else alert.cleared_since,
+                cleared_seconds=0.0,
+            )
         case Finding.CLEAR:
             return structs.replace(
                 alert,
@@ -255,6 +270,8 @@ def _signal(rule: Governs, judged: Alert) -> Signal:
             return Signal.BLIND
         case Finding.HOLDS:
             return Signal.RIPE if judged.held_seconds >= rule.for_seconds else Signal.HOLDING
+        case Finding.BETWEEN:
+            return Signal.BETWEEN
         case Finding.CLEAR:
             kept = judged.cleared_seconds < rule.keep_firing_for_seconds
             return Signal.CLEARING if kept or (rule.sticky and not judged.acknowledged) else Signal.GONE

@@ -10,17 +10,34 @@ from msgspec import Struct
 
 from holdfast_rules import duration
 from holdfast_rules.alert import AlertState
+from holdfast_rules.call import PLURALS
 from holdfast_rules.document import Items, Mistakes, Table, Text, Value, kind_of
 from holdfast_rules.errors import PackError, nearest
-from holdfast_rules.pack import read_document
 from holdfast_rules.parse import RELATED
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.samples import SAMPLES_MAX, Samples, read_samples
+from holdfast_rules.variants import NodeLabels
+from holdfast_rules.yaml_document import read_document
 from holdfast_wire.fact import FACTS_OF
 
-KEYS = ("name", "rule", "node", "resource", "every", "facts", "related", "expect", "acknowledge", "summary")
+KEYS = (
+    "name",
+    "rule",
+    "node",
+    "labels",
+    "resource",
+    "every",
+    "facts",
+    "related",
+    "others",
+    "expect",
+    "acknowledge",
+    "summary",
+)
+NODE = "vm-1"
+"""Where a test plays unless it says otherwise."""
 _STATES = tuple(state.value for state in AlertState)
 
 
@@ -52,6 +69,8 @@ class Case(Struct, frozen=True, kw_only=True):
     every_seconds: float
     facts: Mapping[str, Samples]
     related: Mapping[str, Mapping[str, Samples]]
+    others: Mapping[str, Mapping[str, Mapping[str, Samples]]]
+    """Kind → name → facts: what `any(… for v in volumes)` goes over."""
     expect: tuple[Expectation, ...]
     """In order of time."""
     acknowledge: Mapping[int, str]
@@ -66,6 +85,13 @@ class Case(Struct, frozen=True, kw_only=True):
             kind, dot, fact = name.rpartition(".")
             if dot:
                 read.append(self.related.get(kind, {}).get(fact))
+        for survey in self.rule.surveys:
+            there = self.others.get(survey.node.kind)
+            read += (
+                [facts.get(name) for facts in there.values() for name in survey.facts]
+                if there is not None
+                else [None]
+            )
         if any(samples is None or None in samples for samples in read):
             return Shows.MISSING
         states = [expectation.state for expectation in self.expect]
@@ -118,6 +144,7 @@ def _case(item: Value, rules: RuleSet, mistakes: Mistakes) -> Case | None:
     kind = rule.resource if rule else ""
     facts = _facts(reader.table_of("facts"), kind, mistakes) if rule else {}
     related = _related(reader.table_of("related"), kind, mistakes) if rule else {}
+    others = _others(reader.table_of("others"), mistakes)
     expect = _expected(reader, every)
     acknowledged = {step: text.value for step, text in _timed(reader, "acknowledge", every)}
     mistakes.rule = ""
@@ -128,11 +155,12 @@ def _case(item: Value, rules: RuleSet, mistakes: Mistakes) -> Case | None:
         line=item.place.line,
         name=reader.text("name"),
         rule=rule,
-        node=reader.text("node") or "vm-1",
+        node=reader.text("node") or NODE,
         resource=reader.text("resource"),
         every_seconds=every,
         facts=facts,
         related=related,
+        others=others,
         expect=expect,
         acknowledge=acknowledged,
         summary=reader.text("summary"),
@@ -143,10 +171,15 @@ def _rule(reader: Reader, rules: RuleSet) -> Rule | None:
     text = reader.scalar("rule")
     if text is None:
         return None
-    rule = rules.by_name.get(text.value)
+    node = reader.text("node") or NODE
+    labels = reader.table_of("labels")
+    given = {name: Reader(labels, reader.mistakes).text(name) for name in labels.entries} if labels else {}
+    in_force = rules.labelled([NodeLabels((node,), given)]).of_node(node)
+    rule = in_force.by_name.get(text.value)
     if rule is None:
-        near = nearest(text.value, list(rules.by_name))
-        reader.mistakes.add(text.place, f"there is no alert {text.value}", near)
+        near = nearest(text.value, list(in_force.by_name))
+        where = f" on {node}" if text.value in rules.by_name else ""
+        reader.mistakes.add(text.place, f"there is no alert {text.value}{where}", near)
     return rule
 
 
@@ -176,6 +209,22 @@ def _related(table: Table | None, kind: str, mistakes: Mistakes) -> dict[str, di
         else:
             related[other] = _facts(value, other, mistakes)
     return related
+
+
+def _others(table: Table | None, mistakes: Mistakes) -> dict[str, dict[str, dict[str, Samples]]]:
+    others: dict[str, dict[str, dict[str, Samples]]] = {}
+    for kind, found in table.entries.items() if table else ():
+        assert table is not None, "it has entries"
+        if kind not in PLURALS.values():
+            near = nearest(kind, list(PLURALS.values()))
+            mistakes.add(table.keys[kind], f"there is no {kind} that a node has several of", near)
+        elif not isinstance(found, Table):
+            mistakes.add(found.place, f"`{kind}` is a mapping of names to facts, not {kind_of(found)}")
+        else:
+            reader = Reader(found, mistakes)
+            named = {name: reader.table_of(name) for name in found.entries}
+            others[kind] = {name: _facts(facts, kind, mistakes) for name, facts in named.items() if facts}
+    return others
 
 
 def _expected(reader: Reader, every: float) -> tuple[Expectation, ...]:

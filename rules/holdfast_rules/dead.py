@@ -13,14 +13,18 @@ from itertools import pairwise, product
 from math import ceil, floor, inf
 
 from holdfast_rules.errors import Fault
+from holdfast_rules.lower import RESULT_MAX
 from holdfast_rules.tree import (
     Compared,
     Computed,
     Constant,
+    Each,
+    Gathered,
     Joined,
     Named,
     Negated,
     Node,
+    Operation,
     Remembered,
     Scalar,
     ScalarFunction,
@@ -48,7 +52,9 @@ def dead_parts(root: Node, source: str) -> list[Fault]:
     dead: set[int] = set()
     effort = EFFORT_MAX
     for node in walk(root):
-        if type_of(node) is not Type.BOOL or isinstance(node, Constant | Named | Remembered):
+        if type_of(node) is not Type.BOOL or isinstance(
+            node, Constant | Named | Each | Remembered | Gathered
+        ):
             continue
         if any(id(child) in dead for child in children(node)):
             dead.add(id(node))
@@ -63,11 +69,23 @@ def dead_parts(root: Node, source: str) -> list[Fault]:
     return faults
 
 
+def useless_clear(when: Node, clear: Node) -> str:
+    """Why a `clear_when` cannot do its work beside its `when`; empty when it can."""
+    place = {"start": clear.start, "end": clear.end}
+    ends = Joined(word="and", items=(clear, Negated(item=when, **place)), **place)
+    if _answers(ends, EFFORT_MAX)[0] == {False}:
+        return "`clear_when` holds only where `when` does: the alert could never end"
+    either = Joined(word="or", items=(clear, when), **place)
+    if _answers(either, EFFORT_MAX)[0] == {True}:
+        return "`clear_when` holds wherever `when` does not: it changes nothing; leave it out or give it some distance"
+    return ""
+
+
 def _why(node: Node) -> str:
     if not isinstance(node, Compared):
         return ""
     for part in walk(node):
-        if isinstance(part, Named | Remembered):
+        if isinstance(part, Named | Each | Remembered):
             low, high = _range(part)
             if high < inf:
                 return f": {spell(part)} lies between {low:g} and {high:g}"
@@ -102,7 +120,7 @@ def _collect(node: Node, domains: dict[str, list[_Value]]) -> None:
         case Joined(items=items):
             for item in items:
                 _collect(item, domains)
-        case Named() | Remembered():
+        case Named() | Each() | Remembered() | Gathered():
             domains[spell(node)] = [True, False]
         case Compared() | Within():
             term, values = _term(node)
@@ -137,7 +155,7 @@ def _samples(term: Node, values: list[_Value]) -> list[_Value]:
         case Type.BOOL:
             return [True, False]
         case Type.TEXT:
-            closed = term.fact.values if isinstance(term, Named) else ()
+            closed = term.fact.values if isinstance(term, Named | Each) else ()
             return list(closed) or [*{value: None for value in values if value != _OTHER}, _OTHER]
         case Type.NUMBER:
             return list(
@@ -147,7 +165,8 @@ def _samples(term: Node, values: list[_Value]) -> list[_Value]:
 
 def _stretches(term: Node, cuts: list[float]) -> list[float]:
     low, high = _range(term)
-    whole = isinstance(term, Named) and term.fact.type is FactType.INT
+    whole = isinstance(term, Named | Each) and term.fact.type is FactType.INT
+    whole = whole or (isinstance(term, Gathered) and term.function == "count")
     points = set(cuts) | {cuts[0] - 1, cuts[-1] + 1}
     points |= {(left + right) / 2 for left, right in pairwise(cuts)}
     if whole:
@@ -159,8 +178,12 @@ def _stretches(term: Node, cuts: list[float]) -> list[float]:
 def _range(term: Node) -> tuple[float, float]:
     """Between which numbers a term lies, as far as its declaration says."""
     match term:
-        case Named(fact=fact):
+        case Named(fact=fact) | Each(fact=fact):
             return _range_of_fact(fact)
+        case Gathered(function="count"):
+            return 0.0, inf
+        case Gathered(item=item):
+            return _range(item)
         case Remembered(function="age" | "time_to_zero"):
             return 0.0, inf
         case Remembered(fact=fact) if fact.counter:
@@ -188,19 +211,25 @@ def constant(node: Node) -> _Value | None:
             one, other = constant(left), constant(right)
             if one is None or other is None or isinstance(one, str) or isinstance(other, str):
                 return None
-            match operation:
-                case "+":
-                    return one + other
-                case "-":
-                    return one - other
-                case "*":
-                    return float(one) * other
-                case "/":
-                    return one / other if other else None
+            return _constant_result(operation, one, other)
         case Scalar(function=function, items=items):
             return _constant_scalar(function, [constant(item) for item in items])
         case _:
             return None
+
+
+def _constant_result(operation: Operation, one: float, other: float) -> float | None:
+    """As compiled code answers it: what outgrows its bound is unknown."""
+    match operation:
+        case "+":
+            return one + other
+        case "-":
+            return one - other
+        case "*":
+            result = float(one) * other
+        case "/":
+            result = one / other if other else inf
+    return result if abs(result) <= RESULT_MAX else None
 
 
 def _constant_scalar(function: ScalarFunction, values: list[_Value | None]) -> _Value | None:

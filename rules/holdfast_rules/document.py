@@ -68,6 +68,18 @@ class Table(Struct, frozen=True, kw_only=True):
 Value = Text | Items | Table
 
 
+def moved(value: Value, place: Place) -> Value:
+    """The value as if it stood at `place`: what is wrong with it is somebody else's doing."""
+    match value:
+        case Text():
+            return Text(place=place, value=value.value, quoted=value.quoted, source="")
+        case Items(items=items):
+            return Items(place=place, items=tuple(moved(item, place) for item in items))
+        case Table(entries=entries, keys=keys):
+            inner = {key: moved(item, place) for key, item in entries.items()}
+            return Table(place=place, entries=inner, keys=dict.fromkeys(keys, place))
+
+
 class Mistakes:
     """Everything wrong with one file, gathered while it is read."""
 

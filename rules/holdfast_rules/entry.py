@@ -1,10 +1,12 @@
 """One entry of a pack → a rule, with every mistake in it."""
 
 import re
+from collections.abc import Mapping
 from typing import get_args
 
+from holdfast_rules.dead import useless_clear
 from holdfast_rules.document import Mistakes, Table, Text
-from holdfast_rules.expression import compile_expression
+from holdfast_rules.expression import Expression, compile_expression
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule, Severity, Verdict
 from holdfast_rules.template import parse_template
@@ -15,6 +17,7 @@ KEYS = (
     "id",
     "resource",
     "when",
+    "clear_when",
     "for",
     "keep_firing_for",
     "severity",
@@ -34,8 +37,17 @@ _VERDICTS: tuple[Verdict, ...] = tuple(word for word in get_args(Verdict) if wor
 _KINDS = tuple(kind.value for kind in ResourceKind)
 
 
-def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
-    """The rule, or None when anything about it is wrong; what is wrong is in `mistakes`."""
+def read_rule(
+    table: Table, mistakes: Mistakes, constants: Mapping[str, bool | int | float | str], *, lint: bool = True
+) -> Rule | None:
+    """The rule, or None when anything about it is wrong; what is wrong is in `mistakes`.
+
+    `constants` may be named in its conditions. `lint=False` lets conditions through that cannot do their work.
+    """
+
+    def compiled(text: str, kind: str) -> Expression:
+        return compile_expression(text, kind, constants, lint=lint)
+
     before = len(mistakes.found)
     entry = Reader(table, mistakes)
     name = table.entries.get("alert")
@@ -43,7 +55,12 @@ def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
     entry.check_keys(KEYS, REQUIRED)
     alert = entry.matching("alert", _ALERT, "is CamelCase, like VolumeAlmostFull")
     kind = entry.choice("resource", _KINDS, "")
-    expression = entry.compiled("when", kind, compile_expression)
+    expression = entry.compiled("when", kind, compiled)
+    clear = entry.compiled("clear_when", kind, compiled)
+    if lint and expression is not None and clear is not None:
+        why = useless_clear(expression.tree, clear.tree)
+        if why:
+            mistakes.add(table.entries["clear_when"].place, why)
     summary = entry.compiled("summary", kind, parse_template)
     description = entry.compiled("description", kind, parse_template)
     id_ = entry.matching("id", _ID, "is letters, digits, dots and dashes, like R-31")
@@ -61,6 +78,7 @@ def read_rule(table: Table, mistakes: Mistakes) -> Rule | None:
         id=id_ or alert,
         resource=kind,
         expression=expression,
+        clear=clear,
         program=expression.program,
         for_seconds=for_seconds,
         keep_firing_for_seconds=keep_seconds,

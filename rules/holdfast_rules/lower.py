@@ -14,13 +14,16 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
-from holdfast_rules import history
+from holdfast_rules import gather, history
 from holdfast_rules.finding import Finding
 from holdfast_rules.subject import Subject
 from holdfast_rules.tree import (
     Compared,
     Computed,
     Constant,
+    Each,
+    Gathered,
+    GatherFunction,
     Joined,
     Named,
     Negated,
@@ -28,11 +31,16 @@ from holdfast_rules.tree import (
     Order,
     Remembered,
     Scalar,
+    Type,
     Within,
+    type_of,
 )
+from holdfast_wire.message import Value
 
 Program = Callable[[history.Lookup, Subject, float], bool | None]
 """(`facts.get`, subject, at) → the answer; None is unknown."""
+ProgramOfEach = Callable[[history.Lookup, Subject, float, history.Lookup, Subject], Value | None]
+"""(`facts.get`, subject, at, another's `facts.get`, the other) → what is asked of each other resource."""
 ProgramOfAll = Callable[[history.Lookup, Subject, float], tuple[Finding, ...]]
 """The same for many conditions at once."""
 
@@ -90,10 +98,23 @@ _GLOBALS: dict[str, object] = {
     "changed": history.changed,
     "age": history.age,
     "time_to_zero": history.time_to_zero,
+    "any_of": gather.any_of,
+    "all_of": gather.all_of,
+    "count_of": gather.count_of,
+    "least_of": gather.least_of,
+    "greatest_of": gather.greatest_of,
+    "exact": gather.exact,
+    "above": gather.above,
+    "from_": gather.from_,
+    "below": gather.below,
+    "up_to": gather.up_to,
     "HOLDS": Finding.HOLDS,
     "CLEAR": Finding.CLEAR,
     "UNKNOWN": Finding.UNKNOWN,
 }
+FUNCTIONS = frozenset(_GLOBALS) - {"__builtins__"}
+"""All that compiled code can name."""
+
 _ORDERS: dict[Order, type[ast.cmpop]] = {
     "<": ast.Lt,
     "<=": ast.LtE,
@@ -102,6 +123,14 @@ _ORDERS: dict[Order, type[ast.cmpop]] = {
     "==": ast.Eq,
     "!=": ast.NotEq,
 }
+_GATHERED: dict[GatherFunction, str] = {
+    "any": "any_of",
+    "all": "all_of",
+    "count": "count_of",
+    "min": "least_of",
+    "max": "greatest_of",
+}
+_BOUNDED: dict[Order, str] = {">": "above", ">=": "from_", "<": "below", "<=": "up_to"}
 _MIRRORED: dict[Order, Order] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
@@ -122,8 +151,14 @@ def lower_all(nodes: Sequence[Node]) -> ProgramOfAll:
     return program
 
 
-def _compiled(body: ast.expr) -> Any:
-    parameters = [ast.arg(name) for name in ("f", "s", "at")]
+def lower_each(node: Node) -> ProgramOfEach:
+    """The function that answers what a `Gathered` asks of each resource."""
+    program: ProgramOfEach = _compiled(_Lowering().lower(node), ("f", "s", "at", "g", "e"))
+    return program
+
+
+def _compiled(body: ast.expr, names: Sequence[str] = ("f", "s", "at")) -> Any:
+    parameters = [ast.arg(name) for name in names]
     arguments = ast.arguments(posonlyargs=[], args=parameters, kwonlyargs=[], kw_defaults=[], defaults=[])
     tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
     return eval(compile(tree, "<rule>", "eval"), dict(_GLOBALS))
@@ -145,6 +180,12 @@ class _Lowering:
                 return _call(
                     "related", ast.Name("s", ast.Load()), ast.Constant(kind), ast.Constant(fact.name)
                 )
+            case Each(fact=fact):
+                return _call("g", ast.Constant(fact.name))
+            case Gathered(function="any" | "all"):
+                return self._gathered(node)
+            case Gathered():
+                return _call("exact", self._gathered(node))
             case Negated(item=item):
                 return self._known([item], lambda values: ast.UnaryOp(ast.Not(), values[0]))
             case Joined(word=word, items=items):
@@ -175,7 +216,9 @@ class _Lowering:
 
     def _compared(self, node: Compared) -> ast.expr:
         left, right, order = node.left, node.right, node.order
-        if isinstance(right, Remembered) and _counts(right):
+        if (isinstance(right, Remembered) and _counts(right)) or (
+            _bounded_number(right) and not _bounded_number(left)
+        ):
             left, right, order = right, left, _MIRRORED[order]
         if isinstance(left, Remembered) and _counts(left) and order not in ("==", "!="):
             # At least so much was seen: enough to say yes, and to say no only when all of the window was seen.
@@ -183,8 +226,26 @@ class _Lowering:
             if order in (">", ">="):
                 return _call("exceeds" if order == ">" else "reaches", _grown(left), limit)
             return _call("short_of" if order == "<" else "at_most", _grown(left), limit)
+        if isinstance(left, Gathered) and _bounded_number(left) and order in _BOUNDED:
+            return _call(_BOUNDED[order], self._gathered(left), self.lower(right))
         op = _ORDERS[order]()
         return self._known([left, right], lambda values: ast.Compare(values[0], [op], [values[1]]))
+
+    def _gathered(self, node: Gathered) -> ast.expr:
+        """`any_of(s, "volume", True, lambda g, e: …, lambda g, e: …)`"""
+        bodies = [node.item] if node.chosen is None else [node.item, node.chosen]
+        return _call(
+            _GATHERED[node.function],
+            ast.Name("s", ast.Load()),
+            ast.Constant(node.kind),
+            ast.Constant(node.resting),
+            *(self._body(body) for body in bodies),
+        )
+
+    def _body(self, node: Node) -> ast.expr:
+        parameters = [ast.arg(name) for name in ("g", "e")]
+        arguments = ast.arguments(posonlyargs=[], args=parameters, kwonlyargs=[], kw_defaults=[], defaults=[])
+        return ast.Lambda(arguments, self.lower(node))
 
     def _known(self, items: list[Node], build: Callable[[list[ast.expr]], ast.expr]) -> ast.expr:
         """`build` of the items' values, or None as soon as one of them is unknown."""
@@ -221,6 +282,10 @@ def _counts(node: Remembered) -> bool:
     return node.fact.counter and node.function in ("delta", "rate")
 
 
+def _bounded_number(node: Node) -> bool:
+    return isinstance(node, Gathered) and type_of(node) is Type.NUMBER
+
+
 def _grown(node: Remembered) -> ast.expr:
     return _windowed("increase" if node.function == "delta" else "increase_per_second", node)
 
@@ -228,9 +293,8 @@ def _grown(node: Remembered) -> ast.expr:
 def _remembered(node: Remembered) -> ast.expr:
     match node.function:
         case "age":
-            return _call(
-                "age", ast.Name("s", ast.Load()), ast.Constant(node.fact.name), ast.Name("at", ast.Load())
-            )
+            subject = ast.Name("e" if node.each else "s", ast.Load())
+            return _call("age", subject, ast.Constant(node.fact.name), ast.Name("at", ast.Load()))
         case "delta":
             return _windowed("difference", node)
         case "rate":
@@ -240,10 +304,11 @@ def _remembered(node: Remembered) -> ast.expr:
 
 
 def _windowed(function: str, node: Remembered) -> ast.expr:
+    lookup, subject = ("g", "e") if node.each else ("f", "s")
     return _call(
         function,
-        ast.Name("f", ast.Load()),
-        ast.Name("s", ast.Load()),
+        ast.Name(lookup, ast.Load()),
+        ast.Name(subject, ast.Load()),
         ast.Constant(node.fact.name),
         ast.Constant(node.window_seconds),
         ast.Name("at", ast.Load()),

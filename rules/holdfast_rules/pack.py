@@ -1,43 +1,61 @@
-"""Packs: YAML texts in, a rule set or every mistake out. The only file that knows YAML.
+"""Packs: YAML texts in, a rule set or every mistake out.
 
-A pack is a mapping with `rules:`, a list of rules, and, in an operator's own pack, `disable:`, a list of alerts that
-other packs bring and this one takes out of force. To change a shipped rule, disable it and write it anew under the
-same name.
+A pack is a mapping with `rules:`, a list of rules, and, in an operator's own pack, what it changes of other packs'
+rules (`changes`). It is put together in three rounds, so that each mistake is reported once and where its author can
+mend it:
+
+1. every rule of every pack as its author wrote it, with the constants as they were first given
+2. what packs change everywhere, pack by pack: the rules that this touches, anew
+3. what each `where` changes on top: the rules that this touches, anew; kept as a recipe, by node
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
-import yaml
-
-from holdfast_rules.document import Items, Mistakes, Place, Table, Text, Value, kind_of
+from holdfast_rules.changes import CHANGES, Changes, Constant, Scalar, Where, read_constants, read_wheres
+from holdfast_rules.document import Items, Mistakes, Place, Table, Text, Value, kind_of, moved
 from holdfast_rules.entry import read_rule
 from holdfast_rules.errors import PackError, nearest
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
-
-LENGTH_MAX = 1024 * 1024
-"""Characters per file: thousands of rules."""
-DEPTH_MAX = 12
-"""No file of ours nests deeper than six."""
-VALUES_MAX = 100_000
-"""Per file, aliases counted as often as they are used: a few hundred bytes of them can stand for billions."""
+from holdfast_rules.variants import Variants
+from holdfast_rules.yaml_document import read_document
 
 
 def load(texts: Mapping[str, str]) -> RuleSet:
     """The rules of all packs together; `texts` is file name → content. Raises PackError with every mistake."""
     files = {file: Mistakes(file) for file in texts}
-    read = [_Pack(text, files[file]) for file, text in texts.items()]
-    entries = [entry for pack in read for entry in pack.entries]
-    kept = [entry for entry in entries if not any(pack.disables(entry) for pack in read)]
-    for pack in read:
-        pack.check_disabled({entry.name for entry in entries})
+    packs = [_Pack(text, files[file]) for file, text in texts.items()]
+    constants = _constants(packs)
+    for pack in packs:
+        for entry in pack.entries:
+            entry.rule = read_rule(entry.table, pack.mistakes, _values(constants))
+    entries = [entry for pack in packs for entry in pack.entries]
+    kept = [entry for entry in entries if not any(pack.disables(entry) for pack in packs)]
+    for pack in packs:
+        _check_names(pack, {entry.name for entry in entries}, {entry.name for entry in kept}, constants)
+    _check_once(packs)
     _check_unique(kept, files)
     _check_inhibitions(kept, {entry.name for entry in entries}, files)
+    everywhere = [pack.changes for pack in packs]
+    for number, changes in enumerate(everywhere):
+        for entry, rule in _changed(kept, changes, everywhere[:number], constants):
+            entry.rule = rule
+    wheres = [where for pack in packs for where in pack.wheres]
+    varied = [_changed(kept, where.changes, everywhere, constants) for where in wheres]
+    _check_together(varied, wheres, everywhere, constants)
     found = [mistake for mistakes in files.values() for mistake in mistakes.found]
     if found:
         raise PackError(found)
-    return RuleSet.of(entry.rule for entry in kept if entry.rule is not None)
+    rules = [entry.rule for entry in kept if entry.rule is not None]
+    if not wheres:
+        return RuleSet.of(rules)
+    variants = Variants(
+        [where.selection for where in wheres],
+        _Builder(kept, everywhere, wheres, constants),
+        max([0.0, *(RuleSet.of([rule]).lookback_seconds for rules in varied for _, rule in rules)]),
+    )
+    return RuleSet.of(rules, variants)
 
 
 class _Entry:
@@ -48,7 +66,7 @@ class _Entry:
         self.table = table
         name = table.entries.get("alert")
         self.name = name.value if isinstance(name, Text) else ""
-        self.rule: Rule | None = read_rule(table, mistakes)
+        self.rule: Rule | None = None
 
     def known_by(self, key: str) -> Text | None:
         """Its `alert` or its `id`; a rule without an id goes by its alert."""
@@ -60,6 +78,17 @@ class _Entry:
         value = self.table.entries.get("inhibited_by")
         return [item for item in value.items if isinstance(item, Text)] if isinstance(value, Items) else []
 
+    def changed(self, changes: Sequence[Changes], place: Place) -> Table:
+        """Its table with what the changes override; all the rest as if it stood at `place`."""
+        entries: dict[str, Value] = {key: moved(value, place) for key, value in self.table.entries.items()}
+        keys = dict.fromkeys(self.table.keys, place)
+        for change in changes:
+            table = change.overrides.get(self.name)
+            if table is not None:
+                entries.update(table.entries)
+                keys.update(table.keys)
+        return Table(place=place, entries=entries, keys=keys)
+
 
 class _Pack:
     """One file."""
@@ -67,19 +96,23 @@ class _Pack:
     def __init__(self, text: str, mistakes: Mistakes) -> None:
         self.mistakes = mistakes
         self.entries: list[_Entry] = []
-        self.disabled: tuple[Text, ...] = ()
+        self.constants: dict[str, Constant] = {}
+        self.wheres: list[Where] = []
         table = read_document(text, mistakes)
+        self.changes = Changes(table or Table(place=Place(1, 1), entries={}, keys={}), mistakes)
         if table is None:
             return
         reader = Reader(table, mistakes)
-        reader.check_keys(("rules", "disable"), ())
-        self.disabled = reader.names("disable")
+        reader.check_keys(("rules", "constants", "where", *CHANGES), ())
+        self.constants = read_constants(reader.table_of("constants"), mistakes)
+        self.wheres = read_wheres(reader.value("where"), mistakes)
         rules = table.entries.get("rules")
-        if rules is None and not self.disabled:
-            mistakes.add(table.place, "a pack has `rules:`, a list of rules")
-        elif rules is not None and not isinstance(rules, Items):
+        if rules is None:
+            if not any(key in table.entries for key in ("constants", "where", *CHANGES)):
+                mistakes.add(table.place, "a pack has `rules:`, a list of rules")
+        elif not isinstance(rules, Items):
             mistakes.add(rules.place, f"`rules` is a list, not {kind_of(rules)}")
-        elif rules is not None:
+        else:
             self._read(rules)
 
     def _read(self, rules: Items) -> None:
@@ -91,13 +124,163 @@ class _Pack:
 
     def disables(self, entry: _Entry) -> bool:
         """Whether this pack takes another pack's rule out of force."""
-        return entry.file != self.mistakes.file and any(name.value == entry.name for name in self.disabled)
+        return entry.file != self.mistakes.file and self.changes.disables(entry.name)
 
-    def check_disabled(self, known: set[str]) -> None:
-        for name in self.disabled:
-            if name.value not in known:
-                near = nearest(name.value, sorted(known))
-                self.mistakes.add(name.place, f"there is no alert {name.value} to disable", near)
+    @property
+    def all_changes(self) -> list[Changes]:
+        return [self.changes, *(where.changes for where in self.wheres)]
+
+
+class _Builder:
+    """Puts the rules of a kind of node together. Every part of it was checked when the packs were loaded."""
+
+    def __init__(
+        self,
+        kept: Sequence[_Entry],
+        everywhere: Sequence[Changes],
+        wheres: Sequence[Where],
+        constants: Mapping[str, Constant],
+    ) -> None:
+        self._kept = kept
+        self._everywhere = everywhere
+        self._wheres = wheres
+        self._constants = constants
+
+    def __call__(self, chosen: tuple[int, ...]) -> RuleSet:
+        changes = [self._wheres[index].changes for index in chosen]
+        rules = []
+        for entry in self._kept:
+            if entry.rule is None or any(change.disables(entry.name) for change in changes):
+                continue
+            touching = any(change.place(entry.name, entry.rule.constants) for change in changes)
+            rules.append(self._changed(entry, entry.rule, changes) if touching else entry.rule)
+        return RuleSet.of(rules)
+
+    def _changed(self, entry: _Entry, rule: Rule, changes: Sequence[Changes]) -> Rule:
+        """Names were checked change by change, and values with every condition that names them: this reads."""
+        whole = [*self._everywhere, *changes]
+        mistakes = Mistakes(rule.file)
+        table = entry.changed(whole, Place(1, 1))
+        read = read_rule(table, mistakes, _values_after(self._constants, whole), lint=False)
+        assert read is not None, mistakes.found
+        return read
+
+
+def _values(constants: Mapping[str, Constant]) -> dict[str, Scalar]:
+    return {name: constant.value for name, constant in constants.items()}
+
+
+def _constants(packs: Sequence[_Pack]) -> dict[str, Constant]:
+    """The constants of all packs by name; each is given once."""
+    found: dict[str, Constant] = {}
+    origins: dict[str, str] = {}
+    for pack in packs:
+        for name, constant in pack.constants.items():
+            if name in found:
+                said = f"the constant {name} is taken, at {origins[name]}; `set` gives it another value"
+                pack.mistakes.add(constant.place, said)
+            else:
+                found[name] = constant
+                origins[name] = f"{pack.mistakes.file}:{constant.place.line}"
+    return found
+
+
+def _check_names(pack: _Pack, known: set[str], in_force: set[str], constants: Mapping[str, Constant]) -> None:
+    """Changes are to what there is."""
+    mistakes = pack.mistakes
+    for changes in pack.all_changes:
+        for alert in changes.disabled:
+            if alert.value not in known:
+                near = nearest(alert.value, sorted(known))
+                mistakes.add(alert.place, f"there is no alert {alert.value} to disable", near)
+        for name, place in changes.places.items():
+            if name not in known:
+                mistakes.add(place, f"there is no alert {name} to change", nearest(name, sorted(known)))
+            elif name not in in_force:
+                mistakes.add(place, f"{name} is disabled; there is nothing to change")
+        changes.values = {
+            name: constant
+            for name, constant in changes.values.items()
+            if _check_value(name, constant, constants, mistakes)
+        }
+
+
+def _check_value(
+    name: str, constant: Constant, constants: Mapping[str, Constant], mistakes: Mistakes
+) -> bool:
+    """Whether the constant can have that value."""
+    known = constants.get(name)
+    if known is None:
+        near = nearest(name, sorted(constants))
+        mistakes.add(constant.place, f"no pack has a constant {name}; `constants` brings a new one", near)
+    elif _type(known.value) != _type(constant.value):
+        said = f"{name} is {_type(known.value)}, {known.value!r}; {constant.value!r} is not"
+        mistakes.add(constant.place, said)
+    return known is not None and _type(known.value) == _type(constant.value)
+
+
+def _type(value: Scalar) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case str():
+            return "text"
+        case _:
+            return "a number"
+
+
+def _check_once(packs: Sequence[_Pack]) -> None:
+    """Two packs that change the same thing everywhere: whose word holds would depend on their files' names."""
+    first: dict[str, str] = {}
+    for pack in packs:
+        changed = {name: one.place for name, one in pack.changes.values.items()}
+        for alert, table in pack.changes.overrides.items():
+            changed.update({f"{alert}.{key}": place for key, place in table.keys.items()})
+        for name, place in changed.items():
+            if name in first:
+                pack.mistakes.add(place, f"{name} is changed already, at {first[name]}")
+            first.setdefault(name, f"{pack.mistakes.file}:{place.line}")
+
+
+def _changed(
+    kept: Sequence[_Entry], changes: Changes, before: Sequence[Changes], constants: Mapping[str, Constant]
+) -> list[tuple[_Entry, Rule]]:
+    """The rules that changes touch, as they become on top of those before."""
+    whole = [*before, changes]
+    found = []
+    for entry in kept:
+        # What is wrong without the change has been said.
+        place = changes.place(entry.name, entry.rule.constants) if entry.rule else None
+        if place is None:
+            continue
+        rule = read_rule(entry.changed(whole, place), changes.mistakes, _values_after(constants, whole))
+        if rule is not None:
+            found.append((entry, rule))
+    return found
+
+
+def _check_together(
+    varied: Sequence[Sequence[tuple[_Entry, Rule]]],
+    wheres: Sequence[Where],
+    everywhere: Sequence[Changes],
+    constants: Mapping[str, Constant],
+) -> None:
+    """A node that two `where` mean has the conditions of one with the values of the other."""
+    for rules, where in zip(varied, wheres, strict=True):
+        for other in wheres:
+            for entry, rule in rules if other is not where else ():
+                place = other.changes.place("", rule.constants)
+                if place is None or entry.name not in where.changes.overrides:
+                    continue
+                whole = [*everywhere, where.changes, other.changes]
+                table = moved(entry.changed(whole, place), place)
+                assert isinstance(table, Table), "a table stays one"
+                read_rule(table, other.changes.mistakes, _values_after(constants, whole), lint=False)
+
+
+def _values_after(constants: Mapping[str, Constant], changes: Sequence[Changes]) -> dict[str, Scalar]:
+    """What the constants are when all changes are in force, the later over the earlier."""
+    return _values(constants) | {name: one.value for change in changes for name, one in change.values.items()}
 
 
 def _check_unique(entries: list[_Entry], files: Mapping[str, Mistakes]) -> None:
@@ -144,90 +327,3 @@ def _inhibitors(name: str, by_name: Mapping[str, _Entry]) -> set[str]:
             entry = by_name.get(name)
             waiting.extend(text.value for text in entry.inhibitors) if entry else None
     return found
-
-
-def read_document(text: str, mistakes: Mistakes) -> Table | None:
-    """A YAML text that is one mapping, with places; None when it is not, and why in `mistakes`."""
-    if len(text) > LENGTH_MAX:
-        mistakes.add(
-            Place(1, 1), f"the file has {len(text)} characters; {LENGTH_MAX} are the most there may be"
-        )
-        return None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-        mistakes.add(place, f"not YAML: {error.problem or error.context}")
-        return None
-    except yaml.YAMLError as error:
-        mistakes.add(Place(1, 1), "not YAML: " + " ".join(str(error).split()))
-        return None
-    except RecursionError:
-        mistakes.add(Place(1, 1), "nested too deeply")
-        return None
-    if root is None:
-        mistakes.add(Place(1, 1), "the file is empty")
-        return None
-    value = _Converter(text, mistakes).convert(root, 0)
-    if value is None or isinstance(value, Table):
-        return value
-    mistakes.add(value.place, f"the file is a mapping, not {kind_of(value)}")
-    return None
-
-
-class _Converter:
-    """YAML's nodes → values with places."""
-
-    def __init__(self, text: str, mistakes: Mistakes) -> None:
-        self.text = text
-        self.mistakes = mistakes
-        self.values = 0
-
-    def convert(self, node: yaml.Node, depth: int) -> Value | None:
-        self.values += 1
-        place = _place(node)
-        if depth > DEPTH_MAX or self.values > VALUES_MAX:
-            self.mistakes.add(place, "nested too deeply" if depth > DEPTH_MAX else "too many values")
-            # One such mistake is enough; the rest of the file is not read.
-            self.values = VALUES_MAX + 1
-            return None
-        match node:
-            case yaml.ScalarNode():
-                source = self.text[node.start_mark.index : node.end_mark.index]
-                return Text(place=place, value=node.value, quoted=node.style is not None, source=source)
-            case yaml.SequenceNode():
-                return Items(place=place, items=tuple(self._all(node.value, depth)))
-            case _:
-                return self._table(node, place, depth)
-
-    def _all(self, nodes: list[yaml.Node], depth: int) -> Iterator[Value]:
-        for node in nodes:
-            if self.values > VALUES_MAX:
-                return
-            value = self.convert(node, depth + 1)
-            if value is not None:
-                yield value
-
-    def _table(self, node: yaml.Node, place: Place, depth: int) -> Table:
-        entries: dict[str, Value] = {}
-        keys: dict[str, Place] = {}
-        for key, item in node.value:
-            if self.values > VALUES_MAX:
-                break
-            if not isinstance(key, yaml.ScalarNode):
-                self.mistakes.add(_place(key), "a key is a single word")
-                continue
-            if key.value in keys:
-                message = f"`{key.value}` is given twice, first in line {keys[key.value].line}"
-                self.mistakes.add(_place(key), message)
-                continue
-            value = self.convert(item, depth + 1)
-            if value is not None:
-                entries[key.value] = value
-                keys[key.value] = _place(key)
-        return Table(place=place, entries=entries, keys=keys)
-
-
-def _place(node: yaml.Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)

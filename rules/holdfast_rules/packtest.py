@@ -14,7 +14,8 @@ A pack's tests stand beside it in `<pack>.test.yaml`:
 
 Each step judges the rule and advances its alert exactly as the collector does, in virtual time. `acknowledge:
 {1h: reason}` acknowledges before that step's judgement. `summary` is what the alert says at the last moment it is
-expected to fire.
+expected to fire. `others: {volume: {/a: {dead: false}, /b: {dead: true}}}` are the resources that `any(… for v in volumes)`
+goes over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +26,10 @@ from holdfast_rules import duration
 from holdfast_rules.alert import Alert, AlertState, acknowledge, advance
 from holdfast_rules.case import Case, Shows, read_cases
 from holdfast_rules.finding import Finding
+from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.samples import Samples
 from holdfast_rules.series import Series
-from holdfast_rules.subject import Point
+from holdfast_rules.subject import Others, Point
 from holdfast_wire.message import Value as FactValue
 
 __all__ = ["Case", "Outcome", "Shows", "read_cases", "run"]
@@ -61,7 +63,9 @@ def run(case: Case) -> Outcome:
         machine.advance(step)
         if alert is not None and step in case.acknowledge:
             alert = acknowledge(alert, case.acknowledge[step], machine.at)
-        finding = case.rule.judge(machine, machine.at)
+        finding = case.rule.judge(machine.judged, machine.at)
+        if finding is Finding.CLEAR and alert is not None and alert.state is AlertState.FIRING:
+            finding = case.rule.clearing(machine.judged, machine.at)
         alert = advance(
             case.rule,
             alert,
@@ -70,7 +74,7 @@ def run(case: Case) -> Outcome:
             machine.at,
             gap_seconds_max=GAP_STEPS * case.every_seconds,
             episode_next=1,
-            annotations=case.rule.annotations(machine),
+            annotations=case.rule.annotations(machine.judged, machine.at),
         ).alert
         state = AlertState.INACTIVE if alert is None else alert.state
         if state is AlertState.FIRING and expected.get(step) is AlertState.FIRING and alert is not None:
@@ -96,44 +100,80 @@ def _failure(
         held = f", held for {duration.spell(alert.held_seconds)} of {duration.spell(case.rule.for_seconds)}"
     return (
         f"at {duration.spell(step * case.every_seconds)}: expected {expected}, is {state}"
-        f" ({finding}{held})\n        {case.rule.when.strip()}\n        {case.rule.evidence(machine)}"
+        f" ({finding}{held})\n        {case.rule.when.strip()}\n        {case.rule.evidence(machine.judged, machine.at)}"
     )
 
 
-class _Machine:
-    """The resource of a test as a rule sees it, step by step."""
+class _Resource:
+    """One resource of a test as a rule sees it, step by step."""
 
-    def __init__(self, case: Case) -> None:
-        self.node = case.node
-        self.kind = case.rule.resource
-        self.name = case.resource
-        self.at = START
+    def __init__(
+        self,
+        machine: "_Machine",
+        kind: str,
+        name: str,
+        samples: Mapping[str, Samples],
+        windows: Mapping[str, float],
+    ) -> None:
+        self.node = machine.case.node
+        self.kind = kind
+        self.name = name
         self.facts: dict[str, FactValue] = {}
-        self._case = case
-        self._step = 0
-        self._series = {fact: Series(window) for fact, window in case.rule.windows.items()}
+        self._machine = machine
+        self._samples = samples
+        self._series = {fact: Series(window) for fact, window in windows.items()}
         self._observed: dict[str, float] = {}
 
-    def advance(self, step: int) -> None:
-        self._step = step
-        self.at = START + step * self._case.every_seconds
-        self.facts = _present(self._case.facts, step)
+    def advance(self, step: int, at: float) -> None:
+        self.facts = _present(self._samples, step)
         for name, value in self.facts.items():
-            self._observed[name] = self.at
+            self._observed[name] = at
             series = self._series.get(name)
             if series is not None:
                 assert not isinstance(value, str), "the language keeps no history of text"
-                series.append(self.at, float(value))
+                series.append(at, float(value))
 
     def related(self, kind: str) -> Mapping[str, FactValue] | None:
-        samples = self._case.related.get(kind)
-        return None if samples is None else _present(samples, self._step)
+        samples = self._machine.case.related.get(kind)
+        return None if samples is None else _present(samples, self._machine.step)
+
+    def others(self, kind: str, resting: bool) -> Others:
+        """All that the test lists rest on its resource. A kind it does not list is one that nobody has seen."""
+        found = self._machine.resources.get(kind)
+        return Others((), complete=False) if found is None else Others(found, complete=True)
 
     def series(self, fact: str) -> Sequence[Point]:
         return self._series.get(fact, ())
 
     def observed_at(self, fact: str) -> float | None:
         return self._observed.get(fact)
+
+
+class _Machine:
+    """The node of a test: the resource that is judged, and the others."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.step = 0
+        self.at = START
+        windows = RuleSet.of([case.rule]).windows_of
+        kind = case.rule.resource
+        self.judged = _Resource(self, kind, case.resource, case.facts, windows.get(kind, {}))
+        self.resources = {
+            other: [
+                _Resource(self, other, name, samples, windows.get(other, {}))
+                for name, samples in found.items()
+            ]
+            for other, found in case.others.items()
+        }
+
+    def advance(self, step: int) -> None:
+        self.step = step
+        self.at = START + step * self.case.every_seconds
+        self.judged.advance(step, self.at)
+        for found in self.resources.values():
+            for resource in found:
+                resource.advance(step, self.at)
 
 
 def _present(samples: Mapping[str, Samples], step: int) -> dict[str, FactValue]:

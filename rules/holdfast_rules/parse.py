@@ -4,36 +4,37 @@ Python's own parser does the reading, so precedence is what everybody expects an
 not on the list below is refused, so nothing that Python may learn tomorrow slips in:
 
     and or not    < <= > >= == !=    in (…)    + - * /    numbers, "text", True, False    names    kind.name    calls
+    and within a call of any, all, count, min, max:    … for v in volumes if …
 
+A text beside seconds or bytes is an amount of them: `"10m"`, `"5GiB"`.
 Depth and size are bounded before they can cost anything; `screen` has seen to the text itself.
 """
 
 import ast
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from holdfast_rules import duration
+from holdfast_rules import quantity
+from holdfast_rules.call import FUNCTIONS, Calls
 from holdfast_rules.errors import ExpressionInvalid, Fault, nearest
 from holdfast_rules.screen import SPELLINGS, python_tree
 from holdfast_rules.tree import (
     Compared,
     Computed,
     Constant,
-    HistoryFunction,
+    Each,
     Joined,
     Named,
     Negated,
     Node,
     Operation,
     Order,
-    Remembered,
-    Scalar,
-    ScalarFunction,
     Type,
     Within,
     type_of,
+    unit_of,
 )
-from holdfast_wire.fact import FACTS_OF, Fact, FactType
+from holdfast_wire.fact import FACTS_OF, Fact
 
 DEPTH_MAX = 40
 """Nesting of operations; `a and b and c` is one."""
@@ -52,10 +53,6 @@ RELATED: dict[str, tuple[str, ...]] = {
 }
 """Kind → the kinds of which one of its kind has exactly one: a volume has one node, a node has many volumes."""
 
-SCALARS: tuple[ScalarFunction, ...] = get_args(ScalarFunction)
-HISTORIES: tuple[HistoryFunction, ...] = get_args(HistoryFunction)
-FUNCTIONS = (*SCALARS, *HISTORIES)
-
 _ORDERS: dict[type[ast.cmpop], Order] = {
     ast.Lt: "<",
     ast.LtE: "<=",
@@ -67,9 +64,14 @@ _ORDERS: dict[type[ast.cmpop], Order] = {
 _OPERATIONS: dict[type[ast.operator], Operation] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
-def parse(text: str, kind: str) -> Node:
-    """The checked tree of a rule's condition on a resource of `kind`. Raises ExpressionInvalid with all faults."""
-    reader = _Reader(kind, text)
+def parse(
+    text: str, kind: str, constants: Mapping[str, bool | int | float | str] = MappingProxyType({})
+) -> Node:
+    """The checked tree of a rule's condition on a resource of `kind`. Raises ExpressionInvalid with all faults.
+
+    `constants` may be named in it; none has the name of a fact.
+    """
+    reader = _Reader(kind, text, constants)
     tree = python_tree(text)
     node = reader.read(tree, 0)
     if node is not None and type_of(node) is not Type.BOOL:
@@ -82,21 +84,24 @@ def parse(text: str, kind: str) -> Node:
     return node
 
 
-class _Reader:
+class _Reader(Calls):
     """One pass over Python's tree; collects every fault instead of stopping at the first."""
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str, text: str, constants: Mapping[str, bool | int | float | str]) -> None:
         self.kind = kind
         self.text = text
         self.indent = len(text) - len(text.lstrip(" \n\t\r"))
         self.facts = FACTS_OF[kind]
+        self.constants = constants
+        self.related = RELATED
+        self.taken = (kind, "node", *RELATED[kind], *self.facts, *constants, *FUNCTIONS)
         self.faults: list[Fault] = []
         self.nodes = 0
 
     def fault(self, place: ast.expr, message: str, near: str = "") -> None:
-        self.faults.append(Fault(self._span(place)[0], message, near))
+        self.faults.append(Fault(self.span(place)[0], message, near))
 
-    def _span(self, place: ast.expr) -> tuple[int, int]:
+    def span(self, place: ast.expr) -> tuple[int, int]:
         return self._offset(place.col_offset), self._offset(place.end_col_offset or place.col_offset)
 
     def _offset(self, column_bytes: int) -> int:
@@ -107,7 +112,7 @@ class _Reader:
         return self.indent + len(stripped.encode()[:column_bytes].decode(errors="ignore"))
 
     def quote(self, place: ast.expr) -> str:
-        start, end = self._span(place)
+        start, end = self.span(place)
         words = " ".join(self.text[start:end].split())
         return f"`{words}`" if len(words) <= 40 else f"`{words[:39]}…`"
 
@@ -119,22 +124,26 @@ class _Reader:
             if not any(fault.message == what for fault in self.faults):
                 self.fault(place, what)
             return None
-        start, end = self._span(place)
+        start, end = self.span(place)
         match place:
             case ast.Constant():
                 return self._constant(place)
             case ast.Name(id=name):
                 return self._own_fact(place, name)
+            case ast.Attribute(value=ast.Name(id=variable), attr=name) if (
+                self.loop and variable == self.loop[0]
+            ):
+                return self._each(place, self.loop[1], name)
             case ast.Attribute(value=ast.Name(id=kind), attr=name):
                 return self._related_fact(place, kind, name)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                item = self._typed(operand, depth, Type.BOOL, "`not`")
+                item = self.typed(operand, depth, Type.BOOL, "`not`")
                 return None if item is None else Negated(start=start, end=end, item=item)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self._negative(place, operand, depth)
             case ast.BoolOp(op=op, values=values):
                 word = "and" if isinstance(op, ast.And) else "or"
-                items = [self._typed(value, depth, Type.BOOL, f"`{word}`") for value in values]
+                items = [self.typed(value, depth, Type.BOOL, f"`{word}`") for value in values]
                 if any(item is None for item in items):
                     return None
                 joined = tuple(item for item in items if item is not None)
@@ -144,12 +153,12 @@ class _Reader:
             case ast.Compare():
                 return self._compared(place, depth)
             case ast.Call():
-                return self._call(place, depth)
+                return self.call(place, depth)
             case _:
                 self.fault(place, f"{self.quote(place)} is not part of the rule language")
                 return None
 
-    def _typed(self, place: ast.expr, depth: int, wanted: Type, who: str) -> Node | None:
+    def typed(self, place: ast.expr, depth: int, wanted: Type, who: str) -> Node | None:
         node = self.read(place, depth + 1)
         if node is None or type_of(node) is wanted:
             return node
@@ -160,7 +169,7 @@ class _Reader:
 
     def _constant(self, place: ast.Constant) -> Constant | None:
         value = place.value
-        start, end = self._span(place)
+        start, end = self.span(place)
         match value:
             case bool():
                 pass
@@ -180,10 +189,15 @@ class _Reader:
         return Constant(start=start, end=end, value=value)
 
     def _own_fact(self, place: ast.expr, name: str) -> Node | None:
-        start, end = self._span(place)
+        start, end = self.span(place)
+        if self.loop and name == self.loop[0]:
+            self.fault(place, f"`{name}` is a {self.loop[1]}; name one of its facts: `{name}.…`")
+            return None
         fact = self.facts.get(name)
         if fact is not None:
             return Named(start=start, end=end, fact=fact)
+        if name in self.constants:
+            return Constant(start=start, end=end, value=self.constants[name], name=name)
         if name in SPELLINGS:
             self.fault(place, f"`{name}` is written `{SPELLINGS[name]}`")
             return None
@@ -194,7 +208,7 @@ class _Reader:
         return None
 
     def _unknown_fact(self, place: ast.expr, kind: str, name: str) -> None:
-        known = [*FACTS_OF[kind], "True", "False", *FUNCTIONS]
+        known = [*FACTS_OF[kind], "True", "False", *FUNCTIONS, *self.constants]
         near = nearest(name, known)
         elsewhere = [other for other, facts in FACTS_OF.items() if name in facts and other != kind]
         reachable = [other for other in elsewhere if other in RELATED[self.kind]]
@@ -210,7 +224,7 @@ class _Reader:
     def _related_fact(self, place: ast.expr, kind: str, name: str) -> Node | None:
         if kind == self.kind:
             if name in self.facts:
-                start, end = self._span(place)
+                start, end = self.span(place)
                 return Named(start=start, end=end, fact=self.facts[name])
             self._unknown_fact(place, kind, name)
             return None
@@ -224,16 +238,27 @@ class _Reader:
             near = nearest(name, list(FACTS_OF[kind]))
             self.fault(place, f"`{name}` is not a fact of a {kind}", f"`{kind}.{near}`" if near else "")
             return None
-        start, end = self._span(place)
+        start, end = self.span(place)
         return Named(start=start, end=end, fact=FACTS_OF[kind][name], kind=kind)
+
+    def _each(self, place: ast.expr, kind: str, name: str) -> Node | None:
+        fact = FACTS_OF[kind].get(name)
+        if fact is None:
+            assert self.loop is not None, "only read within a loop"
+            near = nearest(name, list(FACTS_OF[kind]))
+            said = f"`{name}` is not a fact of a {kind}"
+            self.fault(place, said, f"`{self.loop[0]}.{near}`" if near else "")
+            return None
+        start, end = self.span(place)
+        return Each(start=start, end=end, fact=fact)
 
     # ---- operations
 
     def _negative(self, place: ast.expr, operand: ast.expr, depth: int) -> Node | None:
-        item = self._typed(operand, depth, Type.NUMBER, "`-`")
+        item = self.typed(operand, depth, Type.NUMBER, "`-`")
         if item is None:
             return None
-        start, end = self._span(place)
+        start, end = self.span(place)
         if isinstance(item, Constant):
             assert not isinstance(item.value, str), "typed as a number"
             return Constant(start=start, end=end, value=-item.value)
@@ -245,14 +270,14 @@ class _Reader:
         if operation is None:
             self.fault(place, f"{self.quote(place)}: arithmetic has + - * / and nothing else")
             return None
-        left = self._typed(place.left, depth, Type.NUMBER, f"`{operation}`")
-        right = self._typed(place.right, depth, Type.NUMBER, f"`{operation}`")
+        left = self.typed(place.left, depth, Type.NUMBER, f"`{operation}`")
+        right = self.typed(place.right, depth, Type.NUMBER, f"`{operation}`")
         if left is None or right is None:
             return None
         if operation == "/" and isinstance(right, Constant) and right.value == 0:
             self.fault(place.right, "a division by 0 has no answer")
             return None
-        start, end = self._span(place)
+        start, end = self.span(place)
         return Computed(start=start, end=end, operation=operation, left=left, right=right)
 
     def _compared(self, place: ast.Compare, depth: int) -> Node | None:
@@ -271,7 +296,7 @@ class _Reader:
         if any(pair is None for pair in pairs):
             return None
         good = tuple(pair for pair in pairs if pair is not None)
-        start, end = self._span(place)
+        start, end = self.span(place)
         return good[0] if len(good) == 1 else Joined(start=start, end=end, word="and", items=good)
 
     def _pair(
@@ -287,7 +312,9 @@ class _Reader:
                 place, f"{self.quote(place)}: `is` is not part of the rule language; write `==` or `!=`"
             )
             return None
-        left, right = nodes
+        if nodes[0] is None or nodes[1] is None:
+            return None
+        left, right = self._amount(nodes[1], nodes[0], places[0]), self._amount(nodes[0], nodes[1], places[1])
         if left is None or right is None:
             return None
         types = type_of(left), type_of(right)
@@ -303,11 +330,37 @@ class _Reader:
             self.fault(places[0], message)
             return None
         for fact_node, other, other_place in ((left, right, places[1]), (right, left, places[0])):
-            if isinstance(fact_node, Named) and isinstance(other, Constant):
+            if isinstance(fact_node, Named | Each) and isinstance(other, Constant):
                 self._check_value(fact_node.fact, other.value, other_place)
-        start, _ = self._span(places[0])
-        _, end = self._span(places[1])
+        units = unit_of(left), unit_of(right)
+        if units[0] != units[1] and set(units) == set(quantity.UNITS):
+            quoted = self.quote(places[0]), self.quote(places[1])
+            self.fault(places[1], f"{quoted[0]} is in {units[0]} and {quoted[1]} in {units[1]}")
+            return None
+        start, _ = self.span(places[0])
+        _, end = self.span(places[1])
         return Compared(start=start, end=end, order=order, left=left, right=right)
+
+    def _amount(self, number: Node, text: Node, place: ast.expr) -> Node | None:
+        """`text` as what it says in the unit of the number beside it; as it is when it is no amount. None: a fault."""
+        if type_of(number) is not Type.NUMBER or not isinstance(text, Constant):
+            return text
+        if not isinstance(text.value, str):
+            return text
+        unit = unit_of(number)
+        wrong = quantity.unit_of(text.value)
+        if wrong != unit and (wrong or unit not in quantity.UNITS):
+            if not wrong:
+                return text
+            what = f"in {unit}" if unit else "a number without a unit"
+            self.fault(place, f"{text.value!r} is an amount of {wrong}; what it is compared with is {what}")
+            return None
+        try:
+            amount = quantity.parse(text.value, unit)
+            return Constant(start=text.start, end=text.end, value=amount, name=text.name)
+        except ValueError as error:
+            self.fault(place, str(error))
+            return None
 
     def _check_value(self, fact: Fact, value: object, place: ast.expr) -> None:
         """A text that is compared with one of a closed set must be in the set."""
@@ -335,88 +388,10 @@ class _Reader:
         for value, choice in zip(values, choices.elts, strict=True):
             if type_of(value) is not type_of(item):
                 self.fault(choice, f"{self.quote(choice)} is {type_of(value)}, not {type_of(item)}")
-            elif isinstance(item, Named):
+            elif isinstance(item, Named | Each):
                 self._check_value(item.fact, value.value, choice)
-        start, _ = self._span(place)
-        _, end = self._span(choices)
+        start, _ = self.span(place)
+        _, end = self.span(choices)
         return Within(
             start=start, end=end, item=item, values=tuple(value.value for value in values), negated=negated
         )
-
-    # ---- functions
-
-    def _call(self, place: ast.Call, depth: int) -> Node | None:
-        if not isinstance(place.func, ast.Name):
-            self.fault(place, f"{self.quote(place)} is not part of the rule language")
-            return None
-        name = place.func.id
-        if place.keywords or any(isinstance(argument, ast.Starred) for argument in place.args):
-            self.fault(place, f"`{name}` takes plain arguments only")
-            return None
-        for scalar in SCALARS:
-            if name == scalar:
-                return self._scalar(place, scalar, depth)
-        for history in HISTORIES:
-            if name == history:
-                return self._remembered(place, history, place.args)
-        near = nearest(name, list(FUNCTIONS))
-        self.fault(place, f"there is no function `{name}`", f"`{near}`" if near else "")
-        return None
-
-    def _scalar(self, place: ast.Call, function: ScalarFunction, depth: int) -> Node | None:
-        if (function == "abs") != (len(place.args) == 1):
-            wants = "one number" if function == "abs" else "two numbers or more"
-            self.fault(place, f"`{function}` wants {wants}")
-            return None
-        items = [self._typed(argument, depth, Type.NUMBER, f"`{function}`") for argument in place.args]
-        if any(item is None for item in items):
-            return None
-        start, end = self._span(place)
-        numbers = tuple(item for item in items if item is not None)
-        return Scalar(start=start, end=end, function=function, items=numbers)
-
-    def _remembered(
-        self, place: ast.Call, function: HistoryFunction, arguments: Sequence[ast.expr]
-    ) -> Node | None:
-        usage = f"`{function}(fact)`" if function == "age" else f'`{function}(fact, "10m")`'
-        if len(arguments) != (1 if function == "age" else 2):
-            self.fault(place, f"write {usage}")
-            return None
-        fact = self._remembered_fact(arguments[0], function)
-        window = 0.0 if function == "age" else self._window(arguments[1], usage)
-        if fact is None or window is None:
-            return None
-        start, end = self._span(place)
-        return Remembered(start=start, end=end, function=function, fact=fact, window_seconds=window)
-
-    def _remembered_fact(self, place: ast.expr, function: HistoryFunction) -> Fact | None:
-        node = self.read(place, 0)
-        if node is None:
-            return None
-        if not isinstance(node, Named) or node.kind:
-            self.fault(
-                place,
-                f"{self.quote(place)}: `{function}` wants the name of one of the {self.kind}'s own facts",
-            )
-            return None
-        if function == "age":
-            return node.fact
-        wrong = node.fact.type is FactType.STR or (function != "changed" and node.fact.type is FactType.BOOL)
-        if wrong:
-            self.fault(place, f"`{node.fact.name}` is {type_of(node)}; `{function}` wants a number")
-            return None
-        return node.fact
-
-    def _window(self, place: ast.expr, usage: str) -> float | None:
-        if not isinstance(place, ast.Constant) or not isinstance(place.value, str):
-            self.fault(place, f"the window is a duration in quotes: {usage}")
-            return None
-        try:
-            seconds = duration.parse(place.value)
-        except ValueError as error:
-            self.fault(place, str(error))
-            return None
-        if seconds == 0:
-            self.fault(place, "a window of no length holds nothing")
-            return None
-        return seconds

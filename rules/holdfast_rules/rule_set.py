@@ -1,14 +1,15 @@
 """All rules in force, by the questions the collector asks of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_rules.finding import Finding
 from holdfast_rules.lower import ProgramOfAll, lower_all
 from holdfast_rules.rule import Rule
 from holdfast_rules.subject import Subject
+from holdfast_rules.variants import NodeLabels, Variants, labels_of
 
 
 class RuleSet(Struct, frozen=True, kw_only=True):
@@ -21,9 +22,12 @@ class RuleSet(Struct, frozen=True, kw_only=True):
     kinds: Mapping[str, tuple[Rule, ...]]
     windows_of: Mapping[str, Mapping[str, float]]
     programs: Mapping[str, ProgramOfAll]
+    variants: Variants | None = None
+    """Other rules on some nodes; None: on none."""
+    node_labels: tuple[NodeLabels, ...] = ()
 
     @classmethod
-    def of(cls, rules: Iterable[Rule]) -> Self:
+    def of(cls, rules: Iterable[Rule], variants: Variants | None = None) -> Self:
         """A rule set of checked rules; `pack.load` does the checking."""
         listed = tuple(rules)
         kinds: dict[str, list[Rule]] = {}
@@ -33,16 +37,36 @@ class RuleSet(Struct, frozen=True, kw_only=True):
             longest = windows.setdefault(rule.resource, {})
             for fact, seconds in rule.windows.items():
                 longest[fact] = max(seconds, longest.get(fact, 0.0))
+            for kind, fact, seconds in rule.windows_elsewhere:
+                there = windows.setdefault(kind, {})
+                there[fact] = max(seconds, there.get(fact, 0.0))
         return cls(
             rules=listed,
             by_name={rule.alert: rule for rule in listed},
             by_id={rule.id: rule for rule in listed},
             kinds={kind: tuple(found) for kind, found in kinds.items()},
             windows_of=windows,
+            variants=variants,
             programs={
                 kind: lower_all([rule.expression.tree for rule in found]) for kind, found in kinds.items()
             },
         )
+
+    def labelled(self, rows: Sequence[NodeLabels]) -> Self:
+        """The same rules for nodes with labels."""
+        return structs.replace(self, node_labels=tuple(rows))
+
+    def of_node(self, node: str) -> "RuleSet":
+        """The rules in force on a node. The collector itself, whose name is empty, is no node."""
+        if self.variants is None or not node:
+            return self
+        return self.variants.of(node, labels_of(node, self.node_labels)) or self
+
+    @property
+    def lookback_seconds(self) -> float:
+        """The longest window that any rule asks for, on any node."""
+        windows = [seconds for facts in self.windows_of.values() for seconds in facts.values()]
+        return max([0.0 if self.variants is None else self.variants.lookback_seconds, *windows])
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules that judge resources of `kind`; empty for kinds nobody has rules for."""

@@ -50,6 +50,12 @@ class Series(Sequence[Point]):
         elif len(ats) - self._bucket_start > 4:
             self._thin_bucket()
 
+    def widen(self, window_seconds: float) -> None:
+        """Reach further back from now on. What was let go before does not come back, and windows say so."""
+        if window_seconds > self.window_seconds:
+            self.window_seconds = window_seconds
+            self._bucket_seconds = window_seconds / BUCKETS
+
     @property
     def newest_at(self) -> float:
         """When the newest point was observed; minus infinity while there is none."""

@@ -1,12 +1,20 @@
 """What a rule is told about the resource it judges."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from holdfast_wire.message import Value
 
 Point = tuple[float, float]
 """(at, value): when it was observed by the collector's clock, and the value; True is 1, False is 0."""
+
+
+class Others(NamedTuple):
+    """Resources of one kind."""
+
+    subjects: Sequence["Subject"]
+    complete: bool
+    """There are no others. False where the evidence is missing or stale: what is not listed may be there."""
 
 
 class Subject(Protocol):
@@ -38,6 +46,13 @@ class Subject(Protocol):
 
     def related(self, kind: str) -> Mapping[str, Value] | None:
         """The fresh facts of the one resource of another kind that this one rests on; None when there is none."""
+        ...
+
+    def others(self, kind: str, resting: bool) -> Others:
+        """The resources of a kind on the same node, this one included; `resting`: those that rest on this one.
+
+        Everything rests on its node.
+        """
         ...
 
     def series(self, fact: str) -> Sequence[Point]:

@@ -29,6 +29,7 @@ TYPE_OF = {
 Order = Literal["<", "<=", ">", ">=", "==", "!="]
 Operation = Literal["+", "-", "*", "/"]
 ScalarFunction = Literal["abs", "min", "max"]
+GatherFunction = Literal["any", "all", "count", "min", "max"]
 HistoryFunction = Literal["delta", "rate", "time_to_zero", "age", "changed"]
 
 
@@ -43,6 +44,8 @@ class Constant(Span, frozen=True, kw_only=True):
     """A value the rule's author wrote."""
 
     value: bool | int | float | str
+    name: str = ""
+    """The pack's constant that it came from; empty when it is written out."""
 
 
 class Named(Span, frozen=True, kw_only=True):
@@ -51,6 +54,12 @@ class Named(Span, frozen=True, kw_only=True):
     fact: Fact
     kind: str = ""
     """The related resource's kind; empty for the rule's own resource."""
+
+
+class Each(Span, frozen=True, kw_only=True):
+    """A fact of the resource that the surrounding `Gathered` looks at."""
+
+    fact: Fact
 
 
 class Negated(Span, frozen=True, kw_only=True):
@@ -98,15 +107,31 @@ class Scalar(Span, frozen=True, kw_only=True):
 
 
 class Remembered(Span, frozen=True, kw_only=True):
-    """A function of one of the resource's own facts over time."""
+    """A function of one of a resource's facts over time."""
 
     function: HistoryFunction
     fact: Fact
     window_seconds: float
     """0 for `age`, which needs no history."""
+    each: bool = False
+    """Of the resource that the surrounding `Gathered` looks at."""
 
 
-Node = Constant | Named | Negated | Joined | Compared | Within | Computed | Scalar | Remembered
+class Gathered(Span, frozen=True, kw_only=True):
+    """A function of all resources of a kind on the node: `any(v.dead for v in volumes if v.expected_writable)`."""
+
+    function: GatherFunction
+    kind: str
+    resting: bool
+    """Only those that rest on the rule's own resource."""
+    item: "Node"
+    chosen: "Node | None"
+    """Which of them; None: every one."""
+
+
+Node = (
+    Constant | Named | Each | Negated | Joined | Compared | Within | Computed | Scalar | Remembered | Gathered
+)
 
 
 def type_of(node: Node) -> Type:
@@ -116,12 +141,36 @@ def type_of(node: Node) -> Type:
             return Type.BOOL
         case Constant(value=str()):
             return Type.TEXT
-        case Named(fact=fact):
+        case Named(fact=fact) | Each(fact=fact):
             return TYPE_OF[fact.type]
+        case Gathered(function="any" | "all"):
+            return Type.BOOL
         case Remembered(function="changed"):
             return Type.BOOL
-        case Constant() | Computed() | Scalar() | Remembered():
+        case Constant() | Computed() | Scalar() | Remembered() | Gathered():
             return Type.NUMBER
+
+
+def unit_of(node: Node) -> str:
+    """The unit of a number: a fact's, or what arithmetic made of it; empty when it has none or nobody can say."""
+    match node:
+        case Named(fact=fact) | Each(fact=fact) | Remembered(function="delta", fact=fact):
+            return fact.unit
+        case Gathered(function="min" | "max", item=item):
+            return unit_of(item)
+        case Remembered(function="age" | "time_to_zero"):
+            return "seconds"
+        case Remembered(function="rate", fact=fact):
+            return f"{fact.unit} per second" if fact.unit else ""
+        case Computed(operation="+" | "-", left=left, right=right):
+            return unit_of(left) or unit_of(right)
+        case Computed(left=left, right=right):
+            units = unit_of(left), unit_of(right)
+            return "" if units[1] and (units[0] or node.operation == "/") else units[0] or units[1]
+        case Scalar(items=items):
+            return next((unit for unit in map(unit_of, items) if unit), "")
+        case _:
+            return ""
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -133,7 +182,9 @@ def children(node: Node) -> tuple[Node, ...]:
             return items
         case Compared(left=left, right=right) | Computed(left=left, right=right):
             return (left, right)
-        case Constant() | Named() | Remembered():
+        case Gathered(item=item, chosen=chosen):
+            return (item,) if chosen is None else (item, chosen)
+        case Constant() | Named() | Each() | Remembered():
             return ()
 
 
@@ -165,5 +216,10 @@ def spell(node: Node) -> str:
             return f"({spell(left)} {operation} {spell(right)})"
         case Scalar(function=function, items=items):
             return f"{function}({', '.join(spell(item) for item in items)})"
-        case Remembered(function=function, fact=fact, window_seconds=window):
-            return f"{function}({fact.name}, {window:g})"
+        case Each(fact=fact):
+            return f"each.{fact.name}"
+        case Remembered(function=function, fact=fact, window_seconds=window, each=each):
+            return f"{function}({'each.' if each else ''}{fact.name}, {window:g})"
+        case Gathered(function=function, kind=kind, item=item, chosen=chosen):
+            where = "" if chosen is None else f" if {spell(chosen)}"
+            return f"{function}({spell(item)} for {'' if node.resting else 'node.'}{kind}s{where})"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast_rules import RuleSet, load
+from holdfast_rules import Others, RuleSet, load
 from holdfast_wire.message import Value
 
 CONDITIONS = (
@@ -71,6 +71,9 @@ class Volume:
 
     def related(self, kind: str) -> None:
         return None
+
+    def others(self, kind: str, resting: bool) -> Others:
+        return Others((), complete=True)
 
     def series(self, fact: str) -> tuple[()]:
         return ()

@@ -9,8 +9,9 @@ import pytest
 from msgspec import Struct
 
 from holdfast_collector.config import Config, Http
-from holdfast_collector.web import shapes
+from holdfast_collector.web import explanation, shapes
 from holdfast_collector.web.witness_shape import WitnessShape
+from holdfast_rules.explain import Part
 from tests.collector.asgi import Visitor
 from tests.collector.fleet import T0, WARM, Agent
 from tests.collector.visited import Visited, probe
@@ -181,6 +182,7 @@ async def test_rules_are_told(visitor: Visitor) -> None:
         "Watchdog",
     ]
     assert rules[0].keys() == names(shapes.RuleShape)
+    assert (await visitor.get("/api/v1/rules?node=n1")).json["rules"] == rules
 
 
 async def test_refused_bytes_are_shown_with_their_reason(visited: Visited, visitor: Visitor) -> None:
@@ -453,6 +455,8 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Resource": shapes.ResourceShape,
     "Rule": shapes.RuleShape,
     "Status": shapes.Status,
+    "Explanation": explanation.Explanation,
+    "Part": Part,
 }
 
 

@@ -1,6 +1,7 @@
 """The whole collector as a process: it starts, serves, reloads, refuses and ends as operators are told."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -152,6 +153,23 @@ def test_sighup_takes_new_rules_and_keeps_the_old_ones_over_a_mistake(collector:
     (reloaded,) = wait_for(lambda: collector.log("configuration reloaded"))
     wait_for(lambda: "JobDied" in collector.ask("/api/v1/rules")[1])
     assert (reloaded["rules"], reloaded["at_next_start"]) == (1, [])
+
+
+def test_changed_packs_are_taken_without_a_signal_where_that_is_wanted(collector: CollectorProcess) -> None:
+    watched = (
+        f"[rules]\nshipped = false\ndirectories = ['{collector.rules.parent}']\nreload_on_change = true\n"
+    )
+    text = collector.config.read_text()
+    collector.config.write_text(re.sub(r"(?m)^\[rules\]\n(?:\w.*\n)*", "", text) + watched)
+    collector.start()
+    collector.wait_ready()
+
+    collector.rules.write_text(collector.rules.read_text().replace("JobFailed", "JobDied"))
+    wait_for(lambda: "JobDied" in collector.ask("/api/v1/rules")[1])
+
+    collector.rules.write_text("rules: [nonsense]")
+    wait_for(lambda: collector.log("reload refused"))
+    assert "JobDied" in collector.ask("/api/v1/rules")[1]
 
 
 async def test_sighup_sends_waiting_notices_to_the_receivers_new_address(

@@ -13,6 +13,7 @@ from holdfast_collector.config import (
     Http,
     Log,
     Mqtt,
+    NodeLabelsConfig,
     ReceiverConfig,
     Retention,
     Rules,
@@ -161,6 +162,9 @@ resend = "1s"
         ('[http]\nexternal_url = "holdfast.example"', "is no address"),
         ('[retention]\nevents = "1h"', "at least a day"),
         ('[log]\nlevel = "warn"', "did you mean 'warning'?"),
+        ('[[node_labels]]\nlabels = { role = "db" }', "node_labels[1].nodes: which nodes"),
+        ('[[node_labels]]\nnodes = ["db-*"]', "node_labels[1].labels: which labels"),
+        ('[[node_labels]]\nnodes = ["db-*"]\nlabels = { role = 5 }', "node_labels[1].labels: "),
         ("receiver = 5", "is a repeated section: write [[receiver]]"),
         ("mqtt = 5", "is a section: write [mqtt]"),
         ('[[receiver]]\nkind = "webhook"\nurl = "http://a"', "receiver[1].name: every receiver needs a name"),
@@ -244,6 +248,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "retention": Retention,
     "log": Log,
 }
+REPEATED: dict[str, type[Struct]] = {"receiver": ReceiverConfig, "node_labels": NodeLabelsConfig}
 
 
 def keys() -> list[str]:
@@ -251,8 +256,8 @@ def keys() -> list[str]:
     found = []
     for field in structs.fields(Config):
         section = SECTIONS.get(field.name)
-        if field.name == "receiver":
-            found += [f"receiver.{inner.name}" for inner in structs.fields(ReceiverConfig)]
+        if field.name in REPEATED:
+            found += [f"{field.name}.{inner.name}" for inner in structs.fields(REPEATED[field.name])]
         elif section is None:
             found.append(field.name)
         else:

@@ -383,7 +383,7 @@ def test_alerts_of_a_rule_that_is_no_more_end_once() -> None:
 
     effects = desk.collector.handle(RulesReplaced(WARM + 1, fewer))
 
-    assert transitions(effects) == [("ServiceDown", "resolved")]
+    assert transitions(effects) == [("ServiceDown", "resolved"), ("Other", "fired")]
 
 
 def test_a_new_receiver_is_told_of_what_fires_already() -> None:
@@ -443,3 +443,134 @@ def test_age_of_evidence_is_the_collectors_receive_time_less_the_agents_own_dela
     desk.feed(agent.report(old, mono=108.0))
 
     assert desk.collector.nodes["n1"].sections["services"].observed_at == WARM - 8
+
+
+def test_a_firing_alert_ends_where_its_rule_says_it_is_well() -> None:
+    """Between the threshold and `clear_when` it goes on; a resource that is gone has nothing left to wait for."""
+    pack = """
+rules:
+  - alert: ManyRestarts
+    resource: service
+    when: restarts_total > 5
+    clear_when: restarts_total < 3
+    severity: page
+    summary: "{resource}"
+"""
+    desk, agent = Desk(rules=pack), Agent()
+    said = []
+    for a, b in [(6, 6), (4, 4), (2, 4), (4, 4)]:
+        row = section({"a.service": {"restarts_total": a}, "b.service": {"restarts_total": b}})
+        said.append(transitions(desk.feed(agent.report(row))))
+    said.append(transitions(desk.feed(agent.report(section({"a.service": {"restarts_total": 4}})))))
+
+    assert said == [
+        [("ManyRestarts", "fired"), ("ManyRestarts", "fired")],
+        [],
+        [("ManyRestarts", "resolved")],
+        [],
+        [("ManyRestarts", "resolved")],
+    ]
+
+
+NODES = """
+constants: {limit: 5}
+rules:
+  - {alert: ManyRestarts, resource: service, when: restarts_total > limit, severity: page, summary: "{resource}"}
+  - {alert: Restarting, resource: service, when: 'delta(restarts_total, "10m") > 0', severity: info, summary: x}
+where:
+  - {nodes: [n2], set: {limit: 1}, disable: [Restarting]}
+"""
+
+
+def test_each_node_is_judged_by_its_own_rules() -> None:
+    desk = Desk(rules=NODES)
+    for node in ("n1", "n2"):
+        agent = Agent(node)
+        for restarts in (1, 3):
+            desk.feed(agent.report(section({"a.service": {"restarts_total": restarts}})), node=node)
+            desk.tick(WARM + 31)
+
+    firing = {(row.alert.alertname, row.alert.node) for row in desk.collector.alerts.values()}
+    assert firing == {("Restarting", "n1"), ("ManyRestarts", "n2")}
+    assert [key[2] for key in desk.collector.nodes["n1"].histories] == ["restarts_total"]
+    assert desk.collector.nodes["n2"].histories == {}
+
+
+def test_alerts_of_rules_that_a_reload_takes_from_their_node_end_once() -> None:
+    desk, agent = Desk(rules=NODES), Agent("n2")
+    desk.feed(agent.report(section({"a.service": {"restarts_total": 3}})), node="n2")
+    other = load({"test.yaml": NODES.replace("disable: [Restarting]", "disable: [ManyRestarts]")})
+    louder = load({"test.yaml": NODES.replace("severity: page", "severity: ticket")})
+
+    assert transitions(desk.collector.handle(RulesReplaced(WARM + 1, desk.rules))) == []
+    said = [
+        transitions(desk.collector.handle(RulesReplaced(WARM + 2, found))) for found in (louder, other, other)
+    ]
+    assert said == [
+        [("ManyRestarts", "resolved"), ("ManyRestarts", "fired")],
+        [("ManyRestarts", "resolved")],
+        [],
+    ]
+
+
+def test_new_rules_judge_at_once_what_has_not_changed_for_long() -> None:
+    """Facts that stand still call for no judgement, and a new rule about them would wait for ever."""
+    desk, agent = Desk(), Agent()
+    desk.feed(agent.report(section({"a.service": {"up": True, "restarts_total": 7}})))
+    more = load(
+        {
+            "test.yaml": RULES,
+            "mine.yaml": "rules: [{alert: Mine, resource: service, when: restarts_total > 5, severity: page, summary: x}]",
+        }
+    )
+
+    effects = desk.collector.handle(RulesReplaced(WARM + 1, more))
+
+    assert transitions(effects) == [("Mine", "fired")]
+    assert notices(list(effects)) == [("firing", "hook"), ("firing", "pager")]
+
+
+def test_a_large_fleet_is_judged_by_new_rules_a_slice_at_a_time() -> None:
+    desk = Desk()
+    for number in range(120):
+        agent = Agent(f"n{number}")
+        desk.feed(agent.report(section({"a.service": {"restarts_total": 7}})), node=agent.node)
+    mine = "rules: [{alert: Mine, resource: service, when: restarts_total > 5, severity: page, summary: x}]"
+
+    steps = [desk.collector.handle(RulesReplaced(WARM + 1, load({"mine.yaml": mine})))]
+    steps += [desk.tick(WARM + 1 + second) for second in (1, 2, 3)]
+
+    assert [len(transitions(step)) for step in steps] == [50, 50, 20, 0]
+
+
+def test_history_of_rules_that_are_no_more_is_let_go_and_longer_windows_are_kept() -> None:
+    desk, agent = Desk(), Agent()
+
+    def reload(window: str) -> None:
+        when = f"'delta(restarts_total, \"{window}\") > 0'"
+        mine = f"rules: [{{alert: Mine, resource: service, when: {when}, severity: page, summary: x}}]"
+        desk.collector.handle(RulesReplaced(WARM, load({"mine.yaml": mine})))
+
+    reload("1m")
+    desk.feed(agent.report(section({"a.service": {"restarts_total": 7}})))
+    desk.feed(agent.event())
+    reload("1h")
+    desk.feed(agent.report(section({"a.service": {"restarts_total": 8}})))
+
+    histories = desk.collector.nodes["n1"].histories
+    assert {place[2]: series.window_seconds for place, series in histories.items()} == {
+        "restarts_total": 3600.0
+    }
+
+
+def test_a_new_rule_about_events_knows_of_the_one_that_came_before_it() -> None:
+    """Nobody kept the history then, but an event of a minute ago is not none."""
+    quiet = "rules: [{alert: Quiet, resource: node, when: reporting and not reporting, severity: info, summary: x}]"
+    quiet = quiet.replace("reporting and not reporting", 'session == "stopped"')
+    desk, agent = Desk(rules=quiet), Agent()
+    desk.feed(agent.report(section({"a.service": {"up": True}})))
+    desk.feed(agent.event())
+
+    effects = desk.collector.handle(RulesReplaced(WARM + 60, load({"test.yaml": RULES})))
+
+    assert ("ServiceCrashed", "fired") in transitions(effects)

@@ -91,6 +91,21 @@ async def test_status_tells_of_a_collector_without_its_broker(
 
 
 @pytest.mark.system
+async def test_an_alert_is_explained(collector: CollectorProcess, broker: Broker) -> None:
+    async with running(collector, broker) as agent:
+        await fire(agent, collector)
+        firing = holdfast("explain", "JobFailed", "n1", "--url", collector.url)
+        machine = holdfast("explain", "JobFailed", "n1", "--url", collector.url, "--json")
+        mistyped = holdfast("explain", "JobFaild", "n1", "--url", collector.url)
+
+    assert (firing.returncode, machine.returncode, mistyped.returncode) == (BAD_NEWS, BAD_NEWS, MISTAKE)
+    assert firing.stdout.startswith("JobFailed (")
+    assert "\nends  clear when " in firing.stdout
+    assert json.loads(machine.stdout)["finding"] == "holds"
+    assert "did you mean JobFailed?" in mistyped.stderr
+
+
+@pytest.mark.system
 async def test_an_alert_is_listed_and_acknowledged_by_its_key(
     collector: CollectorProcess, broker: Broker
 ) -> None:

@@ -12,7 +12,7 @@ from holdfast_rules import Alert, AlertState, Finding, Rule, Step, Transition, a
 from holdfast_rules.alert import TABLE, Signal
 from tests.rules.resource import rule
 
-HOLDS, CLEAR, UNKNOWN = Finding.HOLDS, Finding.CLEAR, Finding.UNKNOWN
+HOLDS, CLEAR, UNKNOWN, BETWEEN = Finding.HOLDS, Finding.CLEAR, Finding.UNKNOWN, Finding.BETWEEN
 INACTIVE, PENDING, FIRING = AlertState.INACTIVE, AlertState.PENDING, AlertState.FIRING
 
 PLACE = ("vm-1", "volume", "/srv")
@@ -42,8 +42,8 @@ def play(findings: list[tuple[float, Finding]], by: Rule = RULE, alert: Alert | 
 
 
 def every(seconds: float, findings: str, start: float = 0.0) -> list[tuple[float, Finding]]:
-    """`h` holds, `c` clear, `u` unknown, evenly spaced."""
-    words = {"h": HOLDS, "c": CLEAR, "u": UNKNOWN}
+    """`h` holds, `c` clear, `b` between, `u` unknown, evenly spaced."""
+    words = {"h": HOLDS, "c": CLEAR, "b": BETWEEN, "u": UNKNOWN}
     return [(start + index * seconds, words[letter]) for index, letter in enumerate(findings)]
 
 
@@ -71,16 +71,19 @@ assert CLEARING_ALERT is not None
         (INACTIVE, Signal.RIPE, AT_ONCE, None, 0, HOLDS),
         (INACTIVE, Signal.CLEARING, RULE, None, 0, CLEAR),
         (INACTIVE, Signal.GONE, AT_ONCE, None, 0, CLEAR),
+        (INACTIVE, Signal.BETWEEN, RULE, None, 0, BETWEEN),
         (PENDING, Signal.BLIND, RULE, PENDING_ALERT, 40, UNKNOWN),
         (PENDING, Signal.HOLDING, RULE, PENDING_ALERT, 40, HOLDS),
         (PENDING, Signal.RIPE, rule(for_="40s"), PENDING_ALERT, 40, HOLDS),
         (PENDING, Signal.CLEARING, RULE, PENDING_ALERT, 40, CLEAR),
         (PENDING, Signal.GONE, rule(for_="1m"), PENDING_ALERT, 40, CLEAR),
+        (PENDING, Signal.BETWEEN, RULE, PENDING_ALERT, 40, BETWEEN),
         (FIRING, Signal.BLIND, RULE, FIRING_ALERT, 80, UNKNOWN),
         (FIRING, Signal.HOLDING, rule(for_="5m"), FIRING_ALERT, 80, HOLDS),
         (FIRING, Signal.RIPE, RULE, FIRING_ALERT, 80, HOLDS),
         (FIRING, Signal.CLEARING, RULE, FIRING_ALERT, 80, CLEAR),
         (FIRING, Signal.GONE, RULE, CLEARING_ALERT, 140, CLEAR),
+        (FIRING, Signal.BETWEEN, AT_ONCE, CLEARING_ALERT, 140, BETWEEN),
     ],
 )
 def test_each_cell_of_the_table_is_what_it_says(
@@ -207,6 +210,35 @@ def test_a_condition_that_comes_back_keeps_the_same_episode_firing() -> None:
     assert {step.alert.episode for step in steps if step.alert} == {7}
 
 
+def test_what_is_between_keeps_firing_and_starts_the_clearing_anew() -> None:
+    """A level that has left the threshold and not yet come as far as `clear_when` has not been well for any time."""
+    steps = play(every(20, "cccbbccbcccc", 80), alert=FIRING_ALERT)
+
+    assert transitions(steps).index(Transition.RESOLVED) == 11
+    assert [step.alert.cleared_seconds for step in steps if step.alert] == [
+        0,
+        20,
+        40,
+        0,
+        0,
+        0,
+        20,
+        0,
+        0,
+        20,
+        40,
+    ]
+
+
+def test_what_returns_from_between_needs_a_new_acknowledgement_too() -> None:
+    firing = play([(0, HOLDS)], STICKY)[-1].alert
+    assert firing is not None
+
+    steps = play(every(20, "bhc", 20), STICKY, acknowledge(firing, "on it", 10.0))
+
+    assert [step.alert.acknowledged for step in steps if step.alert] == ["on it", "", ""]
+
+
 def test_blindness_stops_the_clock_of_what_is_clearing() -> None:
     steps = play(every(20, "ccuuuucccc", 80), alert=FIRING_ALERT)
 
@@ -314,11 +346,11 @@ def _naive(told: list[tuple[float, Finding]], for_seconds: float, keep_seconds: 
             begin, state = now, PENDING
         if finding is HOLDS and state is PENDING and _observed(told[begin : now + 1], HOLDS) >= for_seconds:
             state = FIRING
-        if finding is CLEAR and state is PENDING:
+        if finding in (CLEAR, BETWEEN) and state is PENDING:
             state = INACTIVE
         if finding is CLEAR and state is FIRING:
-            holds = max(index for index in range(begin, now) if told[index][1] is HOLDS)
-            if _observed(told[holds : now + 1], CLEAR) >= keep_seconds:
+            broken = max(index for index in range(begin, now) if told[index][1] in (HOLDS, BETWEEN))
+            if _observed(told[broken : now + 1], CLEAR) >= keep_seconds:
                 state = INACTIVE
         found.append(state)
     return found

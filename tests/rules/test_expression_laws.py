@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from holdfast_rules.call import FUNCTIONS
 from holdfast_rules.errors import ExpressionInvalid
 from holdfast_rules.expression import compile_expression
 from holdfast_rules.lower import lower, lower_all
-from holdfast_rules.parse import FUNCTIONS, parse
+from holdfast_rules.parse import parse
 from holdfast_wire.fact import FACTS_OF
 from holdfast_wire.message import Value
 from tests.rules.resource import Resource
@@ -275,6 +276,14 @@ WORDS = [
         "r'\\'",
         "node.",
         "device.",
+        "v",
+        "v.dead",
+        "v.size_bytes",
+        "for v in",
+        "volumes",
+        "node.services",
+        "any(v.dead for v in node.volumes)",
+        "count(v for v in node.volumes if v.dead)",
         "x.y",
     ],
     *("\n", "\t", "\0", "\r", "\x0c", "\ufeff", "\ud800", "é", "ﬁ", "漢", "  "),

@@ -62,7 +62,7 @@ def test_an_alert_is_given_its_sentences_and_its_evidence() -> None:
         facts={"mountpoint": "/srv", "free_ratio": 0.031, "writable": True, "free_bytes": 2048}
     )
 
-    said = rules.by_name["VolumeAlmostFull"].annotations(resource, "https://docs/rules")
+    said = rules.by_name["VolumeAlmostFull"].annotations(resource, 0.0, "https://docs/rules")
 
     assert said == {
         "summary": "vm-1: /srv has 3.1% free",
@@ -70,7 +70,7 @@ def test_an_alert_is_given_its_sentences_and_its_evidence() -> None:
         "evidence": "writable=yes, free_ratio=0.031",
         "runbook_url": "https://docs/rules#volumealmostfull",
     }
-    assert rules.by_name["Watchdog"].annotations(resource) == {
+    assert rules.by_name["Watchdog"].annotations(resource, 0.0) == {
         "summary": "watching",
         "runbook_url": "https://x/y#z",
     }

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast import rules_command
 from holdfast_collector.packs import load_rules, shipped_packs, shipped_tests, user_packs
-from holdfast_rules import PackError
+from holdfast_rules import NodeLabels, PackError
 
 PACK = """\
 rules:
@@ -114,3 +114,25 @@ def test_each_shipped_pack_has_its_tests_beside_it() -> None:
 
 def test_a_file_named_twice_is_read_once(folder: Path) -> None:
     assert list(user_packs([folder, folder / "own.yaml"])) == [str(folder / "own.yaml")]
+
+
+def test_labels_of_nodes_reach_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("where: [{labels: {role: cache}, disable: [VolumeFilling]}]")
+    rules = load_rules([tmp_path], labels=[NodeLabels(("cache-*",), {"role": "cache"})])
+
+    assert "VolumeFilling" in rules.of_node("web-1").by_name
+    assert "VolumeFilling" not in rules.of_node("cache-1").by_name
+
+
+def test_packs_are_exported_with_what_had_to_be_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = PACK + "  - {alert: SrvOld, resource: volume, when: age(dead) > 5, severity: info, summary: old}\n"
+    (folder / "own.yaml").write_text(pack)
+
+    assert rules_command.export([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "\n# left out: SrvOld: `age(…)` has no like\n" in printed
+    assert "\n  - alert: SrvFull\n    expr: holdfast_volume_free_ratio < 0.1\n" in printed
+    (folder / "own.yaml").write_text("rules: 5")
+    assert rules_command.export([str(folder)]) == 2

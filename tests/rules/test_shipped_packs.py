@@ -52,11 +52,13 @@ def test_the_runbook_speaks_of_no_rule_that_is_not_shipped() -> None:
 
 
 def test_the_examples_of_the_language_page_work() -> None:
-    pack, tests = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    pack, changes, tests = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
-    rules = load({**shipped_packs(), "srv.yaml": pack})
+    rules = load({**shipped_packs(), "srv.yaml": pack, "changes.yaml": changes})
 
-    assert "NodeStopped" not in rules.by_name
+    assert "ClockStepped" not in rules.by_name
+    assert rules.by_name["NodeStopped"].severity == "ticket"
+    assert "VolumeSpaceLow" in rules.of_node("db-1").by_name
     assert [run(case).failures for case in read_cases({"srv.test.yaml": tests}, rules)] == [()]
 
 

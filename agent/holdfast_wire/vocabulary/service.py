@@ -37,7 +37,7 @@ FACTS: list[Fact] = [
                 "When the service last became active, Unix time; 0 if never.",
             ),
             ("restart_looping", BOOL, "", "", "systemd is waiting to start the service again."),
-            ("start_limit_hit", BOOL, "", "", "systemd has given up starting the service."),
+            ("start_limit_hit", BOOL, "", "m", "systemd has given up starting the service."),
         ],
     ),
     *facts(

@@ -39,7 +39,7 @@ FACTS: list[Fact] = [
                 "The filesystem has shut down or gone into emergency read-only: it still looks mounted rw.",
             ),
             ("writable", BOOL, "", "m", "Nothing that can be seen without writing says that writes fail."),
-            ("expected_writable", BOOL, "", "", "fstab says rw, or it was mounted rw in this boot."),
+            ("expected_writable", BOOL, "", "m", "fstab says rw, or it was mounted rw in this boot."),
             ("unwritable_reason", STR, "", "", "Why it is not writable, in words; empty when it is."),
             (
                 "filesystem_errors_total",
@@ -49,7 +49,7 @@ FACTS: list[Fact] = [
                 "Errors the filesystem has recorded in its superblock (ext4).",
             ),
             ("reachable", BOOL, "", "m", "The filesystem answers; false for a network mount that hangs."),
-            ("network", BOOL, "", "", "The filesystem lives on another machine."),
+            ("network", BOOL, "", "m", "The filesystem lives on another machine."),
             ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
         ],
     ),

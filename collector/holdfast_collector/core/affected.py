@@ -4,7 +4,7 @@ Most reports move a number or two, and most rules read others. Rules that look b
 besides (`Court.judge_by_time`), and those with an alert at every report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from holdfast_rules import Rule, RuleSet
 from holdfast_wire import fact
@@ -25,6 +25,14 @@ class Affected:
         self._elsewhere: dict[tuple[str, str], list[Rule]] = {}
         """(kind, fact) → rules on other kinds of resource that read it."""
         self._sampled: dict[str, tuple[tuple[str, float, float], ...]] = {}
+        self.surveyed: tuple[str, ...] = tuple(
+            dict.fromkeys(survey.node.kind for rule in rules.rules for survey in rule.surveys)
+        )
+        """Kinds of which some rule asks about every resource."""
+        self._surveys = {
+            kind: [rule for rule in rules.rules if any(survey.node.kind == kind for survey in rule.surveys)]
+            for kind in self.surveyed
+        }
         for rule in rules.rules:
             for name in rule.names:
                 kind, dot, fact_name = name.rpartition(".")
@@ -41,6 +49,7 @@ class Affected:
                 rule
                 for rule in self._rules.of_kind(kind)
                 if any(name in changed or name.removeprefix(f"{kind}.") in changed for name in rule.names)
+                or (rule.surveys and "" in changed)
             )
             self._own[(kind, changed)] = found
         return found
@@ -50,6 +59,26 @@ class Affected:
         if not self._elsewhere:
             return []
         return [rule for name in changed for rule in self._elsewhere.get((kind, name), ())]
+
+    def surveying(self, kind: str, changed: frozenset[str] | None) -> list[Rule]:
+        """The rules that ask about every resource of a kind and read one of the changed facts; None: all of them.
+
+        What rests on what is a fact, too, so rules about what rests on a resource are asked whatever changed.
+        """
+        return [
+            rule
+            for rule in self._surveys.get(kind, ())
+            if changed is None
+            or any(
+                survey.node.resting or "" in changed or not survey.facts.isdisjoint(changed)
+                for survey in rule.surveys
+                if survey.node.kind == kind
+            )
+        ]
+
+    def looked_back_on(self, kind: str) -> Collection[str]:
+        """The facts of which rules want the history."""
+        return self._rules.windows(kind).keys()
 
     def sampled(self, kind: str) -> tuple[tuple[str, float, float], ...]:
         """(fact, window in seconds, spacing in seconds) of what rules look back on.

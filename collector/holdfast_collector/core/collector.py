@@ -60,6 +60,7 @@ from holdfast_collector.core.record import (
 from holdfast_collector.core.rulings import Rulings, rule_anew
 from holdfast_collector.core.seen import SeenMessages
 from holdfast_collector.core.standing import Standing
+from holdfast_collector.core.sweep import Sweep
 from holdfast_collector.core.testimony import Testimony
 from holdfast_rules import RuleSet
 from holdfast_wire import (
@@ -87,8 +88,6 @@ WARM_UP_SECONDS_MAX = 600.0
 """One node that reports once a day must not keep the whole fleet's alerts from resolving."""
 RESEND_AGAIN_SECONDS = 5.0
 """A section that was asked for is asked for again when it has not come after this long."""
-SWEEP_SECONDS = 30.0
-"""Every resource whose rules depend on time alone is judged this often, whatever arrives."""
 PENDING_SAVED_SECONDS = 10.0
 """How much observed time of a pending alert a crash may cost, at most."""
 
@@ -118,9 +117,7 @@ class Collector:
         self._standing = Standing(self.nodes, self._court)
         self._kept: set[str] = set()
         """Nodes whose record is on disk."""
-        self._sweep: list[str] = []
-        self._slice = 1
-        self._swept_at = started_at
+        self._sweep = Sweep(self._court, self.nodes, self._restate, started_at)
         self._saved_at = started_at
         self._own = Node(
             NodeRecord(node=SELF, install_id="", boot_id="", position=Position(0, 0)), started_at
@@ -135,7 +132,13 @@ class Collector:
         return self.listening_since is not None
 
     @property
+    def own(self) -> Node:
+        """The collector's own place among the nodes, with the one resource it has."""
+        return self._own
+
+    @property
     def rules(self) -> RuleSet:
+        """As they are where no pack says otherwise; `of_node` tells a node's."""
         return self._court.rules
 
     @property
@@ -200,6 +203,9 @@ class Collector:
                 self._acknowledge(event, commit, effects)
             case RulesReplaced():
                 self._merge(self._court.replace_rules(event.rules, event.at), commit, effects)
+                self._sweep.begin_anew()
+                self._sweep.turn(event.at, warm=event.at >= self.warm_at, commit=commit, effects=effects)
+                self._court.tell(event.at, commit, effects)
             case ReceiversReplaced():
                 self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
@@ -348,7 +354,7 @@ class Collector:
             case Birth():
                 return fold_birth(node, message, event.at)
             case Event():
-                return count_event(node, message, event.at, self.rules, commit)
+                return count_event(node, message, event.at, self._court.in_force(node.name).rules, commit)
             case Witness():
                 folded = self._testimony.witness(node, message, event.at, commit, effects)
                 if folded is None:
@@ -367,7 +373,7 @@ class Collector:
         self._grace_seconds_max = max(self._grace_seconds_max, node.grace_seconds)
         changed = node.rebuild(folded.touched)
         self.rulings.note(node, changed)
-        node.sample(changed.keys() | folded.observed, self._court.affected, at)
+        node.sample(changed.keys() | folded.observed, self._court.in_force(node.name).affected, at)
         self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
         self._deadlines.arm(node)
         effects.append(Refreshed(node.name))
@@ -391,7 +397,7 @@ class Collector:
         for name in self._court.nodes_with_alerts():
             if name in self.nodes:
                 self._court.judge_again(self.nodes[name], at, warm=warm, commit=commit, effects=effects)
-        self._judge_by_time(at, commit, effects)
+        self._sweep.turn(at, warm=warm, commit=commit, effects=effects)
         self._judge_self(at, commit, effects)
         self._court.tell(at, commit, effects)
         if at - self._saved_at >= PENDING_SAVED_SECONDS:
@@ -411,29 +417,17 @@ class Collector:
             if node.record is not before:
                 self._keep(node, commit)
 
-    def _judge_by_time(self, at: float, commit: Commit, effects: list[Effect]) -> None:
-        """Judge rules that look back in time although nothing new came, a slice of the fleet at every tick."""
-        if not self._sweep:
-            if at - self._swept_at < SWEEP_SECONDS and self._swept_at != self.started_at:
-                return
-            self._swept_at = at
-            self._sweep = list(self.nodes)
-            self._slice = max(1, int(len(self._sweep) / SWEEP_SECONDS) + 1)
-        warm = at >= self.warm_at
-        for name in self._sweep[-self._slice :]:
-            node = self.nodes.get(name)
-            if node is not None:
-                touched = self._testimony.restate(node, at) | self._standing.restate(node, at)
-                if touched:
-                    self._settle(node, Folded(touched, set(), [], []), at, commit, effects)
-                self._court.judge_by_time(node, at, warm=warm, commit=commit, effects=effects)
-        del self._sweep[-self._slice :]
+    def _restate(self, node: Node, at: float, commit: Commit, effects: list[Effect]) -> None:
+        """Facts that time alone changes: how long nothing was tested, who is still heard of."""
+        touched = self._testimony.restate(node, at) | self._standing.restate(node, at)
+        if touched:
+            self._settle(node, Folded(touched, set(), [], []), at, commit, effects)
 
     def _judge_self(self, at: float, commit: Commit, effects: list[Effect]) -> None:
         key = ("collector", "collector")
         self._own.resources[key] = self.health(at)
         self._own.observed[key] = at
-        self._own.sample([key], self._court.affected, at)
+        self._own.sample([key], self._court.in_force(SELF).affected, at)
         warm = at >= self.warm_at
         self._court.judge_whole(self._own, key, at, warm=warm, commit=commit, effects=effects)
 

@@ -76,6 +76,7 @@ def sample_count(node: Node, key: ResourceKey, type_: str, total: int, at: float
     if series is None:
         series = node.histories[history] = Series(seconds)
         series.append(at, float(total - 1))
+    series.widen(seconds)
     series.append(at, float(total))
 
 

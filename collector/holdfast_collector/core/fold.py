@@ -192,6 +192,7 @@ def fold_report(node: Node, report: Report, at: float) -> Folded:
             age = max(0.0, report.mono - section.mono)
             touched |= node.hold(section, mark.digest, at - age)
     lacking = _fold_marks(node, report, at, touched, observed)
+    node.unheld = frozenset(probe for probe in lacking if probe not in node.sections)
     for probe in node.sections.keys() - report.marks.keys():
         touched |= node.drop(probe)
     return Folded(touched, observed, lacking, noted)

@@ -6,6 +6,7 @@ message that caused it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -35,12 +36,23 @@ AlertPlace = tuple[str, str, str, str]
 """(node, kind, resource, rule id): where there is at most one alert."""
 
 
+class InForce(NamedTuple):
+    """The rules of one node."""
+
+    rules: RuleSet
+    affected: Affected
+
+
 class Court:
     """All alerts, and the rules that make them."""
 
     def __init__(self, rules: RuleSet, receivers: Sequence[Receiver], next_episode: int) -> None:
         self.rules = rules
-        self.affected = Affected(rules)
+        """As they are where no pack says otherwise."""
+        self._in_force: dict[str, InForce] = {}
+        """By node."""
+        self._affected: dict[int, InForce] = {}
+        """By the identity of a rule set that `_in_force` holds."""
         self.receivers = tuple(receivers)
         self.next_episode = next_episode
         self.alerts: dict[str, Tracked] = {}
@@ -57,6 +69,15 @@ class Court:
         for row in tracked:
             self._put(row)
         self.resolved = {row.key: row for row in resolved}
+
+    def in_force(self, node: str) -> InForce:
+        """The rules of a node."""
+        found = self._in_force.get(node)
+        if found is None:
+            rules = self.rules.of_node(node)
+            found = self._affected.setdefault(id(rules), InForce(rules, Affected(rules)))
+            self._in_force[node] = found
+        return found
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
@@ -87,37 +108,64 @@ class Court:
     ) -> set[tuple[ResourceKey, str]]:
         """Judge the rules that read one of the changed facts. Returns where, by resource and rule id."""
         judged: set[tuple[ResourceKey, str]] = set()
+        affected = self.in_force(node.name).affected
         for resource_key, names in changed.items():
             kind = resource_key[0]
-            rules = self.affected.by(kind, names)
+            rules = affected.by(kind, names)
             if rules:
                 subject = ResourceSubject(node, resource_key)
                 for rule in rules:
                     self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
                     judged.add((resource_key, rule.id))
-            for rule in self.affected.elsewhere(kind, names):
+            for rule in affected.elsewhere(kind, names):
                 for other in [place for place in node.resources if place[0] == rule.resource]:
                     if (other, rule.id) not in judged:
                         subject = ResourceSubject(node, other)
                         self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
                         judged.add((other, rule.id))
+        for rule in self._surveying(node, changed, affected):
+            for other in [place for place in node.resources if place[0] == rule.resource]:
+                if (other, rule.id) not in judged:
+                    subject = ResourceSubject(node, other)
+                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+                    judged.add((other, rule.id))
         return judged
+
+    def _surveying(
+        self, node: Node, changed: Mapping[ResourceKey, frozenset[str]], affected: Affected
+    ) -> list[Rule]:
+        """The rules about many resources whose answer the change may change, or what is known to be missing."""
+        found: dict[str, Rule] = {}
+        if not changed and node.unheld == node.unheld_before:
+            return []  # what is known of whom follows from the probes' own facts, and from what was asked for
+        node.unheld_before = node.unheld
+        for kind in affected.surveyed:
+            for (changed_kind, _), names in changed.items():
+                if changed_kind == kind:
+                    found.update((rule.id, rule) for rule in affected.surveying(kind, names))
+            whole = node.whole(kind)
+            if node.wholes.get(kind) is not whole:
+                node.wholes[kind] = whole
+                found.update((rule.id, rule) for rule in affected.surveying(kind, None))
+        return list(found.values())
 
     def judge_whole(
         self, node: Node, key: ResourceKey, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
     ) -> None:
         """Judge every rule of one resource."""
         subject = ResourceSubject(node, key)
-        for rule, finding in zip(self.rules.of_kind(key[0]), self.rules.judge(subject, at), strict=True):
+        rules = self.in_force(node.name).rules
+        for rule, finding in zip(rules.of_kind(key[0]), rules.judge(subject, at), strict=True):
             self._weigh(node, subject, rule, finding, at, warm, commit, effects)
 
     def judge_by_time(
         self, node: Node, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
     ) -> None:
         """Judge the rules of a node's resources whose answer may change by time alone."""
+        rules = self.in_force(node.name).rules
         for resource_key in list(node.resources):
             subject = None
-            for rule in self.rules.of_kind(resource_key[0]):
+            for rule in rules.of_kind(resource_key[0]):
                 if rule.timed:
                     subject = subject or ResourceSubject(node, resource_key)
                     self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
@@ -134,12 +182,13 @@ class Court:
     ) -> None:
         """Judge a node's alerts once more, except those just judged: time passed, or evidence was renewed."""
         alert_keys = self._by_node.get(node.name)
+        rules = self.in_force(node.name).rules
         for alert_key in list(alert_keys) if alert_keys else ():
             tracked = self.alerts.get(alert_key)
             if tracked is None:
                 continue
             resource_key = (tracked.alert.kind, tracked.alert.resource)
-            rule = self.rules.by_id.get(tracked.alert.rule_id)
+            rule = rules.by_id.get(tracked.alert.rule_id)
             if rule is not None and (resource_key, rule.id) not in but:
                 subject = ResourceSubject(node, resource_key)
                 self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
@@ -187,10 +236,13 @@ class Court:
         tracked = self.alerts[held_key] if held_key else None
         if tracked is None and finding is not Finding.HOLDS:
             return
+        firing = tracked is not None and tracked.alert.state is AlertState.FIRING
         if finding is Finding.UNKNOWN and node.gone(subject.key):
             finding = Finding.CLEAR
+        elif finding is Finding.CLEAR and firing:
+            finding = rule.clearing(subject, at)
         unwatched = not warm or (rule.timed and node.reporting is False)
-        if finding is Finding.CLEAR and unwatched:
+        if finding in {Finding.CLEAR, Finding.BETWEEN} and unwatched:
             # Until a full grace period has passed nothing resolves: what clears it may be an old report. And a window
             # without events proves nothing while nobody is there to report one.
             finding = Finding.UNKNOWN
@@ -205,7 +257,7 @@ class Court:
             gap_seconds_max=max(GAP_SECONDS_MIN, node.grace_seconds),
             episode_next=self.next_episode,
             # What people were told stays as it was told: an alert does not change its words at every message.
-            annotations=rule.annotations(subject) if told is None else told,
+            annotations=rule.annotations(subject, at) if told is None else told,
         )
         self._apply(node, rule, tracked, step.alert, step.transition, at, commit, effects)
 
@@ -293,7 +345,7 @@ class Court:
     def _inhibitor(self, tracked: Tracked) -> str:
         """The alert that explains this one: on the same resource, or on the node it belongs to."""
         alert = tracked.alert
-        rule = self.rules.by_id.get(alert.rule_id)
+        rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
         for name in rule.inhibited_by if rule else ():
             resources = self._firing.get((alert.node, name), set())
             if f"{alert.kind}:{alert.resource}" in resources or f"node:{alert.node}" in resources:
@@ -317,11 +369,20 @@ class Court:
         return commit, effects
 
     def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
-        """Put another rule set in force. Alerts of rules that are no more end, once."""
+        """Put another rule set in force. Alerts of rules that are no more, or are not the same any more, end, once."""
         self.rules = rules
-        self.affected = Affected(rules)
-        orphans = [row for row in self.alerts.values() if row.alert.rule_id not in self.rules.by_id]
-        return self._end(orphans, at)
+        self._in_force.clear()
+        self._affected.clear()
+        return self._end([row for row in self.alerts.values() if self._orphaned(row.alert)], at)
+
+    def _orphaned(self, alert: Alert) -> bool:
+        """No rule of the alert's node makes such alerts. Its labels are its identity to receivers: none may change."""
+        rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
+        return rule is None or (rule.alert, rule.resource, rule.severity) != (
+            alert.alertname,
+            alert.kind,
+            alert.severity,
+        )
 
     def replace_receivers(self, receivers: Sequence[Receiver], at: float, commit: Commit) -> None:
         """Tell these from now on; and those that are new, of all that fires and was announced."""
@@ -334,6 +395,7 @@ class Court:
 
     def forget(self, node: str, at: float) -> tuple[Commit, list[Effect]]:
         """End every alert of a node that was taken out of service."""
+        self._in_force.pop(node, None)
         return self._end([row for row in self.alerts.values() if row.alert.node == node], at)
 
     def _end(self, rows: list[Tracked], at: float) -> tuple[Commit, list[Effect]]:
@@ -379,11 +441,13 @@ class Court:
 def _to_tell(rule: Rule, tracked: Tracked) -> bool:
     """Whether it fires, nobody was told, and there is something to tell: what is clear is only waiting to leave.
 
+    What is between fires by its rule's own word.
+
     A sticky alert does not leave by itself: its condition may have passed, somebody must still hear of it.
     """
     alert = tracked.alert
     return (
         alert.state is AlertState.FIRING
         and not tracked.notified
-        and (alert.last_finding is Finding.HOLDS or rule.sticky)
+        and (alert.last_finding in {Finding.HOLDS, Finding.BETWEEN} or rule.sticky)
     )

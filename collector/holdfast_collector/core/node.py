@@ -9,7 +9,7 @@ from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.fsync_times import FsyncTimes
 from holdfast_collector.core.lives import Lives
 from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
-from holdfast_rules import Series
+from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
 
@@ -65,6 +65,12 @@ class Node:
         self.known_since = known_since
         """When this run of the collector first knew it."""
         self.sections: dict[str, HeldSection] = {}
+        self.unheld: frozenset[str] = frozenset()
+        """Probes of which the agent says that it has a section, and the collector holds none."""
+        self.unheld_before: frozenset[str] | None = None
+        """The same, when rules last asked."""
+        self.wholes: dict[str, bool] = {}
+        """Kind → whether all its resources were known when rules last asked."""
         self.asked: dict[str, float] = {}
         """Probes whose section the collector asked for → when it asked."""
         self.spool: SpoolState | None = None
@@ -216,6 +222,29 @@ class Node:
         peers = [held for held in self.sections.values() if any(kind == key[0] for kind, _ in held.stated)]
         return bool(peers) and not self.asked and all(held.complete for held in peers)
 
+    def whole(self, kind: str) -> bool:
+        """Whether the resources of a kind that are known are all there are.
+
+        Those who list such resources, or did, must be complete. Where nobody ever did, everybody must be: the one that
+        would list them may be the one that may not look.
+        """
+        if self.unheld or not self.sections:
+            return False
+        if kind == "probe":
+            return True
+        owners = {probe for (owned, _), probe in self.owners.items() if owned == kind}
+        speakers = [
+            held
+            for probe, held in self.sections.items()
+            if probe in owners or any(stated == kind for stated, _ in held.stated)
+        ]
+        return all(held.complete for held in speakers or self.sections.values())
+
+    def forget_histories(self, affected: Affected) -> None:
+        """Let go of the history that no rule looks back on any more."""
+        for place in [place for place in self.histories if place[2] not in affected.looked_back_on(place[0])]:
+            del self.histories[place]
+
     def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
         """Remember the values that rules look back on."""
         for key in keys:
@@ -225,6 +254,8 @@ class Node:
             facts = self.resources.get(key, _NOTHING)
             for name, seconds, spacing in wanted:
                 series = self.histories.get((*key, name))
+                if series is not None:
+                    series.widen(seconds)
                 if series is not None and at - series.newest_at < spacing:
                     continue
                 value = facts.get(name)
@@ -235,8 +266,14 @@ class Node:
                 series.append(at, float(value))
 
 
+CAME_OR_WENT = ""
+"""Stands among the facts that changed when the resource itself was not there before, or is no longer."""
+
+
 def _differing(before: Mapping[str, Value], after: Mapping[str, Value]) -> frozenset[str]:
     names = [name for name, value in after.items() if before.get(name) != value]
+    if not before or not after:
+        names.append(CAME_OR_WENT)
     if len(before) != len(after) or not before.keys() <= after.keys():
         names.extend(before.keys() - after.keys())
     return frozenset(names)
@@ -258,15 +295,27 @@ class ResourceSubject:
         """The facts of the one resource of another kind that this one belongs to: so far its node."""
         return self._node.resources.get(("node", self.node)) if kind == "node" else None
 
+    def others(self, kind: str, resting: bool) -> Others:
+        """The resources of a kind on the node, or those that name this one as what they rest on."""
+        found = [ResourceSubject(self._node, key) for key in self._node.resources if key[0] == kind]
+        if resting and self.kind != "node":
+            own = self._node.resources.get(self.key)
+            found = [other for other in found if own is not None and other.related(self.kind) is own]
+        return Others(found, self._node.whole(kind))
+
     def series(self, name: str) -> Sequence[tuple[float, float]]:
         """The samples of a fact, oldest first; empty when none were kept."""
         series = self._node.histories.get((self.kind, self.name, name))
         if series is not None:
             return series
-        count = self.facts.get(name)
-        if count is not None and name in _EVENTLESS[self.kind]:
-            return ((self._node.known_since, float(count)),)
-        return ()
+        total = self.facts.get(name)
+        if total is None or name not in _EVENTLESS[self.kind]:
+            return ()
+        count = self._node.counts.get(self.key, {}).get(name.removesuffix("_total"))
+        if count is not None and count.last_at >= self._node.known_since:
+            # No rule looked back on it when it came, but when the last one came is known, and that it was one.
+            return ((count.last_at, float(count.total - 1)), (count.last_at, float(count.total)))
+        return ((self._node.known_since, float(total)),)
 
     def observed_at(self, name: str) -> float | None:
         """When the fact was last observed, by the collector's clock."""

@@ -124,7 +124,14 @@ class Standing:
         self._passing.discard(node.name)
         key = ("node", node.name)
         folded = state_event(
-            node, "reboot_fate", key, said.summary, said.fields, at, self._court.rules, commit
+            node,
+            "reboot_fate",
+            key,
+            said.summary,
+            said.fields,
+            at,
+            self._court.in_force(node.name).rules,
+            commit,
         )
         folded.noted.append(("reboot judged", said.summary))
         return folded

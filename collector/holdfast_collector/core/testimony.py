@@ -239,7 +239,14 @@ class Testimony:
         }
         key = ("volume", record.volume)
         return state_event(
-            node, "witness_loss", key, breach.evidence, fields, at, self._court.rules, commit
+            node,
+            "witness_loss",
+            key,
+            breach.evidence,
+            fields,
+            at,
+            self._court.in_force(node.name).rules,
+            commit,
         ).touched
 
     def _keep(self, node: Node, record: ChainRecord, commit: Commit) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from holdfast_collector.context import Context
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import Resolved, Tracked
+from holdfast_collector.web.explanation import Explanation, Unexplained, explanation
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.shapes import (
     Acknowledge,
@@ -132,9 +133,24 @@ def witness(context: Context, asked: Parameters) -> Any:
     }
 
 
-def rules(context: Context) -> Any:
-    """The rules in force."""
-    return {"rules": [rule_shape(rule) for rule in context.collector.rules.rules]}
+def rules(context: Context, asked: Parameters) -> Any:
+    """The rules in force; with `node`, those of that node, which packs may have changed for it."""
+    found = context.collector.rules.of_node(asked.get("node", ""))
+    return {"rules": [rule_shape(rule) for rule in found.rules]}
+
+
+def explain(context: Context, asked: Parameters) -> Explanation:
+    """Why an alert fires on a resource, or does not: `alert`, `node`, `resource`. Raises Problem."""
+    try:
+        return explanation(
+            context.collector,
+            asked.get("alert", ""),
+            asked.get("node", ""),
+            asked.get("resource", ""),
+            context.now(),
+        )
+    except Unexplained as error:
+        raise Problem(error.status, str(error)) from error
 
 
 def rejections(context: Context) -> Any:

@@ -67,6 +67,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/alerts", questions.alerts),
             Route("/api/v1/witness", questions.witness),
             Route("/api/v1/rules", questions.rules),
+            Route("/api/v1/explain", questions.explain),
             Route("/api/v1/rejections", questions.rejections),
             Route("/api/v1/acks", questions.acknowledge, methods=["POST"]),
             Route("/api/v1/restores", questions.announce, methods=["POST"]),
@@ -193,7 +194,10 @@ class _Api:
         return await _long_json(api.witness(self._context, request.query_params))
 
     async def rules(self, request: Request) -> Response:
-        return _json(api.rules(self._context))
+        return _json(api.rules(self._context, request.query_params))
+
+    async def explain(self, request: Request) -> Response:
+        return _json(api.explain(self._context, request.query_params))
 
     async def rejections(self, request: Request) -> Response:
         return _json(api.rejections(self._context))

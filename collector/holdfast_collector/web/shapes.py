@@ -35,7 +35,8 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     fired_at: float | None
     resolved_at: float | UnsetType = UNSET
     last_finding: str
-    """`holds`, `clear` (it is about to end) or `unknown` (nobody can see at present)."""
+    """`holds`, `clear` (it is about to end), `between` (no longer so, but `clear_when` is not met either) or `unknown`
+    (nobody can see at present)."""
     acknowledged: str
     acknowledged_at: float | None
     inhibited_by: str
@@ -133,6 +134,8 @@ class RuleShape(Struct, frozen=True, kw_only=True):
     id: str
     resource: str
     when: str
+    clear_when: str
+    """What must hold before a firing alert may clear; empty: that `when` does not."""
     for_seconds: float
     keep_firing_for_seconds: float
     severity: str
@@ -323,6 +326,7 @@ def rule_shape(rule: Rule) -> RuleShape:
         id=rule.id,
         resource=rule.resource,
         when=rule.when,
+        clear_when=rule.clear_when,
         for_seconds=rule.for_seconds,
         keep_firing_for_seconds=rule.keep_firing_for_seconds,
         severity=rule.severity,
