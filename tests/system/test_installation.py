@@ -144,6 +144,7 @@ def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     assert unavailable in ({}, {"host.boot_dirty": nothing})
     assert missing in ({}, {"host": {"boot_dirty": nothing}})
     assert {row["probe"]: row["status"] for row in detail["sections"]} == {
+        "devices": "ok",
         "host": "ok",
         "kernel_log": "ok",
         "services_systemd": "ok",
