@@ -144,7 +144,9 @@ def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     assert unavailable in ({}, {"host.boot_dirty": nothing})
     assert missing in ({}, {"host": {"boot_dirty": nothing}})
     statuses = {row["probe"]: row["status"] for row in detail["sections"]}
-    assert {name: statuses[name] for name in ("host", "kernel_log", "services_systemd", "volumes")} == {
+    named = ("devices", "host", "kernel_log", "services_systemd", "volumes")
+    assert {name: statuses[name] for name in named} == {
+        "devices": "ok",
         "host": "ok",
         "kernel_log": "ok",
         "services_systemd": "ok",
