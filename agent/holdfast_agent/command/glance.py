@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_agent.background import BackgroundThreads
 from holdfast_agent.config import AgentConfig
@@ -12,7 +12,7 @@ from holdfast_agent.core.happening import Happening
 from holdfast_agent.probe import ProbeContext
 from holdfast_agent.registry import ProbeKind, probe_kinds
 from holdfast_agent.runner import Runner, probe_run
-from holdfast_wire import Section
+from holdfast_wire import Resource, Section
 
 
 class Glance(Struct, frozen=True, kw_only=True):
@@ -22,6 +22,16 @@ class Glance(Struct, frozen=True, kw_only=True):
     """By probe name."""
     happenings: list[Happening]
     """What polls found to have happened; watches are not run."""
+
+    def resources(self) -> list[Resource]:
+        """Each resource once, with the facts that all probes state of it."""
+        found: dict[tuple[str, str], Resource] = {}
+        for section in self.sections:
+            for resource in section.resources:
+                known = found.get((resource.kind, resource.name))
+                facts = {**known.facts, **resource.facts} if known else resource.facts
+                found[resource.kind, resource.name] = structs.replace(resource, facts=facts)
+        return list(found.values())
 
 
 class _Collector:

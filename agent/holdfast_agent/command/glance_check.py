@@ -27,12 +27,15 @@ class Answer(Struct, frozen=True):
 def judge(glance: Glance) -> Answer:
     """The worst that is seen. A probe that fails makes it unknown unless something worse is known."""
     found: list[tuple[int, str]] = []
-    for section in glance.sections:
-        if section.status in (SectionStatus.TIMEOUT, SectionStatus.ERROR):
-            found.append((UNKNOWN, f"probe {section.probe}: {section.detail}"))
-        for resource in section.resources:
-            found += _troubles(resource)
-    counted = sum(len(section.resources) for section in glance.sections)
+    found += [
+        (UNKNOWN, f"probe {section.probe}: {section.detail}")
+        for section in glance.sections
+        if section.status in (SectionStatus.TIMEOUT, SectionStatus.ERROR)
+    ]
+    resources = glance.resources()
+    for resource in resources:
+        found += _troubles(resource)
+    counted = len(resources)
     if not counted and not found:
         found.append((UNKNOWN, "no probe gave any facts"))
     code = max((code for code, _ in found), key=_rank, default=OK)

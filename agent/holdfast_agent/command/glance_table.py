@@ -15,9 +15,8 @@ _OWN_TABLE = ("node", "volume", "service")
 def render(node: str, glance: Glance) -> str:
     """The whole page."""
     resources: dict[str, list[Resource]] = defaultdict(list)
-    for section in glance.sections:
-        for resource in section.resources:
-            resources[resource.kind].append(resource)
+    for resource in glance.resources():
+        resources[resource.kind].append(resource)
     blocks = [
         _node(node, resources["node"]),
         _volumes(resources["volume"]),

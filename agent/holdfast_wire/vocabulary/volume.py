@@ -53,5 +53,63 @@ FACTS: list[Fact] = [
             ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
         ],
     ),
+    *facts(
+        ResourceKind.VOLUME,
+        Origin.AGENT,
+        [
+            (
+                "barriers_disabled",
+                BOOL,
+                "",
+                "m",
+                "Mounted so that fsync does not flush the device's volatile cache (nobarrier).",
+            ),
+            (
+                "write_cache_volatile",
+                BOOL,
+                "",
+                "",
+                "The disk below says that it has a write cache which a power cut empties.",
+            ),
+            (
+                "syncs_ignored",
+                BOOL,
+                "",
+                "m",
+                "The mount ignores fsync: nothing is on the disk when it says so.",
+            ),
+            (
+                "errors_behaviour",
+                STR,
+                "",
+                "",
+                "What ext4 does when it finds itself damaged: continue, remount-ro, panic.",
+            ),
+            ("data_mode", STR, "", "", "How ext4 orders data and journal: ordered, writeback, journal."),
+            (
+                "commit_interval_seconds",
+                INT,
+                "seconds",
+                "",
+                "How long what nobody synced may wait for the disk by the filesystem's own pace.",
+            ),
+            ("btrfs_degraded", BOOL, "", "m", "A btrfs mounted without one of its devices."),
+            ("checksums_disabled", BOOL, "", "", "A btrfs mounted without checksums over data."),
+            (
+                "network_soft",
+                BOOL,
+                "",
+                "",
+                "A network mount that fails writes when the server is slow, instead of waiting.",
+            ),
+            (
+                "weakened_by",
+                STR,
+                "",
+                "",
+                "How its mount options weaken durability, in words; empty: they do not.",
+            ),
+        ],
+    ),
 ]
 EVENTS: tuple[EventType, ...] = ()
