@@ -139,7 +139,21 @@ FACTS: list[Fact] = [
                 "Something mounts it again after a reboot; false: it was mounted by hand.",
             ),
             ("mount_trouble", STR, "", "", "What is wrong with the mount, in words; empty: nothing."),
+            ("filesystem_first_error", STR, "", "", "The first error ext4 has on record; empty: none."),
+            ("filesystem_last_error", STR, "", "", "The newest error ext4 has on record; empty: none."),
+            ("filesystem_warnings_total", INT, "", "", "Warnings ext4 has given since it was mounted."),
         ],
     ),
 ]
-EVENTS: tuple[EventType, ...] = ()
+EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="filesystem_damage",
+        resource=ResourceKind.VOLUME,
+        help="The filesystem recorded another error in its superblock (ext4).",
+    ),
+    EventType(
+        name="filesystem_error_event",
+        resource=ResourceKind.VOLUME,
+        help="The filesystem reported that it met an error (fanotify's FAN_FS_ERROR).",
+    ),
+)
