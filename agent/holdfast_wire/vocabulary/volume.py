@@ -142,6 +142,15 @@ FACTS: list[Fact] = [
             ("filesystem_first_error", STR, "", "", "The first error ext4 has on record; empty: none."),
             ("filesystem_last_error", STR, "", "", "The newest error ext4 has on record; empty: none."),
             ("filesystem_warnings_total", INT, "", "", "Warnings ext4 has given since it was mounted."),
+            (
+                "stranded_entries",
+                INT,
+                "",
+                "",
+                "Files beneath the mountpoint, on the filesystem below; the mount hides them.",
+            ),
+            ("stranded_bytes", INT, "bytes", "m", "Their size."),
+            ("stranded", STR, "", "", "What they are and where, in words; empty: nothing lies there."),
         ],
     ),
 ]
