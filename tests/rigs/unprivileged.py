@@ -14,12 +14,7 @@ def as_nobody(code: str) -> str:
     """What the code prints when nobody runs it: the unprivileged user, in no group, with no capability."""
     needs.root()
     done = subprocess.run(
-        # The interpreter's own folders may be closed to others, so it drops its rights when all is imported.
-        [
-            sys.executable,
-            "-c",
-            _DROP + textwrap.dedent(code),
-        ],
+        [sys.executable, "-c", _DROP + textwrap.dedent(code)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -29,9 +24,10 @@ def as_nobody(code: str) -> str:
     return done.stdout
 
 
+# The interpreter's own folders may be closed to others, so the rights go when all is imported.
 _DROP = f"""
 import importlib, os, pkgutil
-import holdfast_agent.probes
+import tempfile, asyncio, holdfast_agent.probes
 for module in pkgutil.iter_modules(holdfast_agent.probes.__path__):
     importlib.import_module("holdfast_agent.probes." + module.name)
 os.setgroups([])

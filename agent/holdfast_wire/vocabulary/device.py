@@ -1,8 +1,23 @@
 """What is said of a block device."""
 
-from holdfast_wire.declaration import EventType, Fact, ResourceKind
+from holdfast_wire.declaration import FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
 
-FACTS: list[Fact] = []
+FACTS: list[Fact] = [
+    *facts(
+        ResourceKind.DEVICE,
+        Origin.AGENT,
+        [
+            (
+                "stalled_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "For how long at least requests have been in flight without one completing; 0: they complete.",
+            ),
+            ("requests_stalled", INT, "", "", "How many requests wait while none completes."),
+        ],
+    ),
+]
 EVENTS: tuple[EventType, ...] = (
     EventType(
         name="kernel_data_loss",
