@@ -75,7 +75,11 @@ def test_a_page_names_the_node_it_is_about(rule: Rule) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [rule for rule in RULES.rules if rule.resource == "device" and rule.id.startswith("R-24")],
+    [
+        rule
+        for rule in RULES.rules
+        if rule.resource == "device" and all(name.startswith("kernel_") for name in rule.names)
+    ],
     ids=name_of,
 )
 def test_an_alert_about_a_device_names_it_and_gives_the_kernels_line(rule: Rule) -> None:

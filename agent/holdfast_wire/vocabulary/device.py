@@ -1,6 +1,6 @@
 """What is said of a block device."""
 
-from holdfast_wire.declaration import FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
 FACTS: list[Fact] = [
     *facts(
@@ -15,6 +15,27 @@ FACTS: list[Fact] = [
                 "For how long at least requests have been in flight without one completing; 0: they complete.",
             ),
             ("requests_stalled", INT, "", "", "How many requests wait while none completes."),
+            ("scsi_errors_total", INT, "", "", "Requests the SCSI layer saw fail since it found the disk."),
+            ("scsi_timeouts_total", INT, "", "", "Requests that timed out, likewise."),
+            (
+                "pool_state",
+                STR,
+                "",
+                "",
+                "How a ZFS pool stands: ONLINE, DEGRADED, FAULTED, UNAVAIL, SUSPENDED, …",
+            ),
+            ("pool_trouble", STR, "", "", "Its devices that are not well, in words; empty: all are."),
+            ("pool_devices_troubled", INT, "", "", "How many these are."),
+            ("pool_data_errors", INT, "", "", "Blocks of which the pool has no good copy left."),
+            ("pool_capacity_ratio", FLOAT, "ratio", "m", "How full the pool is."),
+            (
+                "pool_scrub_age_seconds",
+                FLOAT,
+                "seconds",
+                "m",
+                "When its newest complete scrub ended, as an age.",
+            ),
+            ("pool_resilvering", BOOL, "", "", "The pool copies onto a new or returned device."),
         ],
     ),
 ]

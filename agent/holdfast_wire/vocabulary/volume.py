@@ -194,6 +194,27 @@ FACTS: list[Fact] = [
                 "An XFS that would hang for ever instead of shutting down when EIO or ENOSPC lasts.",
             ),
             ("xfs_retries", STR, "", "", "Its limits for each kind of error, in words."),
+            (
+                "zfs_sync_disabled",
+                BOOL,
+                "",
+                "",
+                "The dataset has sync=disabled: fsync returns before anything is written.",
+            ),
+            (
+                "nfs_exported_async",
+                BOOL,
+                "",
+                "",
+                "An export below acknowledges clients' writes before they are on the disk.",
+            ),
+            (
+                "nfs_exports",
+                STR,
+                "",
+                "",
+                "The exports that do, in words; all that may be written when none does.",
+            ),
         ],
     ),
 ]
