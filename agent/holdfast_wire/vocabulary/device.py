@@ -36,6 +36,17 @@ FACTS: list[Fact] = [
                 "When its newest complete scrub ended, as an age.",
             ),
             ("pool_resilvering", BOOL, "", "", "The pool copies onto a new or returned device."),
+            ("backing_file", STR, "", "", "The file behind a loop device."),
+            (
+                "backing_missing_bytes",
+                INT,
+                "bytes",
+                "",
+                "What the file lacks of the device's size: it was cut.",
+            ),
+            ("backing_deleted", BOOL, "", "", "The file was deleted; it lives until the device is detached."),
+            ("backing_unallocated_bytes", INT, "bytes", "", "What the file has no blocks for yet."),
+            ("backing_free_bytes", INT, "bytes", "", "What is free on the filesystem the file lies on."),
         ],
     ),
 ]
