@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from holdfast_agent.probe import NoData, Observation, Poll
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, number_in, read_mounted, text_of
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -66,7 +67,7 @@ class AllBtrfsRaw(Struct, frozen=True, kw_only=True):
     """By mountpoint."""
 
 
-class Btrfs(Poll[AllBtrfsRaw]):
+class Btrfs(Poll[AllBtrfsRaw], MountAwake):
     """Every mounted btrfs by its own account."""
 
     name = "btrfs"

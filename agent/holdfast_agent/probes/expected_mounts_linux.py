@@ -10,7 +10,6 @@ link of the expected one leads. A duplicated UUID, as of a snapshot attached bes
 A mount or unmount wakes it; otherwise it looks every 30 s, which is how soon a change of fstab is seen.
 """
 
-import asyncio
 import contextlib
 import os
 import re
@@ -18,10 +17,10 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, Refresh, Watch
+from holdfast_agent.probe import NoData, Observation, Poll
 from holdfast_agent.probes.expected_mounts import Findings, mount_findings
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mount_table import ExpectedMount, fstab_mounts, tag_folder, unit_mount
-from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -59,7 +58,7 @@ class ExpectedMountsRaw(Struct, frozen=True, kw_only=True):
     """Mountpoint as written → where it is, when symbolic links lead elsewhere."""
 
 
-class ExpectedMounts(Poll[ExpectedMountsRaw], Watch):
+class ExpectedMounts(Poll[ExpectedMountsRaw], MountAwake):
     """Whether what should be mounted is, and from the right device."""
 
     name = "expected_mounts"
@@ -105,11 +104,6 @@ class ExpectedMounts(Poll[ExpectedMountsRaw], Watch):
                 for at, facts in sorted(findings.items())
             ]
         )
-
-    async def watch(self, emit: Emit, refresh: Refresh) -> None:
-        """Look at once when something is mounted or unmounted."""
-        with mount_changes(self.context.procfs, refresh):
-            await asyncio.Event().wait()
 
     def _units(self) -> tuple[dict[str, str], list[str]]:
         """Enabled and generated mount units, and the names of those with an `.automount` beside them."""

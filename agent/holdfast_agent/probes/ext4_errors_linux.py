@@ -98,11 +98,13 @@ class Ext4Errors(Poll[Ext4ErrorsRaw], Watch):
             try:
                 while True:
                     stirred.clear()
+                    known = counters.devices
                     for device, count in counters.grown():
                         if happening := self._happening(device, count):
                             await emit(happening)
                             refresh()
-                    if counters.follow():
+                    counters.follow()
+                    if counters.devices != known:
                         refresh()
                     await stirred.wait()
             finally:
@@ -167,18 +169,22 @@ class _Counters:
                 self._counts[device] = count
         return found
 
-    def follow(self) -> bool:
-        """Take up filesystems that were mounted meanwhile: were there any? What they recorded before is no event."""
+    @property
+    def devices(self) -> set[str]:
+        """Those that are followed."""
+        return set(self._files)
+
+    def follow(self) -> None:
+        """Take up filesystems that were mounted meanwhile. What they recorded before is no event."""
         try:
             new = set(os.listdir(self._folder)) - {"features", *self._files}
         except OSError:
-            return False
+            return
         for device in new:
             with contextlib.suppress(OSError):
                 self._files[device] = FileIO(self._folder / device / "errors_count")
                 self._counts[device] = self._count(device) or 0
                 self._epoll.register(self._files[device], _EPOLLPRI)
-        return bool(new)
 
     def _count(self, device: str) -> int | None:
         """None when the filesystem is gone. Reading the file also makes its pollers wait again (kernfs)."""

@@ -14,13 +14,11 @@ included, in /proc/fs/ext4/DEVICE/options (fs/ext4/super.c, `_ext4_show_options`
 A mount wakes it; a remount too. Otherwise it looks once a minute.
 """
 
-import asyncio
-
 from msgspec import Struct, field
 
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, Refresh, Watch
+from holdfast_agent.probe import NoData, Observation, Poll
 from holdfast_agent.probes.block_devices_linux import name_of_path
-from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_agent.probes.volume_choice import NETWORK_TYPES, Volume
 from holdfast_wire import Resource
@@ -42,7 +40,7 @@ class MountOptionsRaw(Struct, frozen=True, kw_only=True):
     """Mountpoint → the disk's `queue/write_cache`: `write back` or `write through`."""
 
 
-class MountOptions(Poll[MountOptionsRaw], Watch):
+class MountOptions(Poll[MountOptionsRaw], MountAwake):
     """How each volume is mounted, as far as it bears on what survives."""
 
     name = "mount_options"
@@ -82,11 +80,6 @@ class MountOptions(Poll[MountOptionsRaw], Watch):
             facts = option_facts(volume, raw.ext4_options.get(at, ""), raw.write_caches.get(at, ""))
             resources.append(Resource(kind=ResourceKind.VOLUME, name=at[:512], facts=facts))
         return Observation(resources=resources)
-
-    async def watch(self, emit: Emit, refresh: Refresh) -> None:
-        """Look at once when something is mounted or remounted."""
-        with mount_changes(self.context.procfs, refresh):
-            await asyncio.Event().wait()
 
     def _write_cache(self, device: str) -> str:
         """Of the whole disk: a partition's folder has no `queue`."""

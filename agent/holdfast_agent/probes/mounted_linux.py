@@ -20,7 +20,7 @@ class Mounted(Struct, frozen=True, kw_only=True):
     devices: dict[str, str] = field(default_factory=dict)
     """Mountpoint of a volume → the kernel's name of its block device; those without one are left out."""
 
-    def volumes(self) -> list[Volume]:
+    def volumes(self) -> tuple[Volume, ...]:
         return list_volumes(self.machine_mounts, self.own_mounts)
 
 

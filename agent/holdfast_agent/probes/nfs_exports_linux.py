@@ -11,6 +11,7 @@ import re
 from msgspec import Struct
 
 from holdfast_agent.probe import Denied, NoData, Observation, Poll
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted
 from holdfast_agent.probes.mountinfo import unescape
 from holdfast_wire import Resource
@@ -27,7 +28,7 @@ class NfsExportsRaw(Struct, frozen=True, kw_only=True):
     etab: str
 
 
-class NfsExports(Poll[NfsExportsRaw]):
+class NfsExports(Poll[NfsExportsRaw], MountAwake):
     """The exports, by the volume they lie on."""
 
     name = "nfs_exports"

@@ -6,16 +6,13 @@ old state of the service seems to be the current one. What lies there by intent 
 A mount wakes it; otherwise it looks every five minutes.
 """
 
-import asyncio
-
 from msgspec import Struct, field
 
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, Refresh, Watch
+from holdfast_agent.probe import NoData, Observation, Poll
 from holdfast_agent.probes.hidden_tree_linux import Hidden, detached_mount, hidden_below
-from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted
 from holdfast_agent.probes.mountinfo import Mount
-from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, READ_ONLY_TYPES, Volume
 from holdfast_agent.probes.volume_list import mounts_in
 from holdfast_wire import Resource
@@ -33,7 +30,7 @@ class StrandedDataRaw(Struct, frozen=True, kw_only=True):
     """Mountpoint → why nobody could look."""
 
 
-class StrandedData(Poll[StrandedDataRaw], Watch):
+class StrandedData(Poll[StrandedDataRaw], MountAwake):
     """Looks beneath each volume on a local filesystem."""
 
     name = "stranded_data"
@@ -73,11 +70,6 @@ class StrandedData(Poll[StrandedDataRaw], Watch):
         ]
         missing = {at: f"what lies beneath it: {reason}" for at, reason in raw.unread.items()}
         return Observation(resources=resources, missing=missing)
-
-    async def watch(self, emit: Emit, refresh: Refresh) -> None:
-        """Look at once when something is mounted: what it hides now is news."""
-        with mount_changes(self.context.procfs, paced(refresh)):
-            await asyncio.Event().wait()
 
 
 def mount_beneath(volume: Volume, own: tuple[Mount, ...]) -> Mount | None:

@@ -8,6 +8,7 @@ a lost path hangs instead of failing: nothing is lost, and nothing goes on eithe
 from msgspec import Struct, field
 
 from holdfast_agent.probe import NoData, Observation, Poll
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, number_in, read_mounted
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -35,7 +36,7 @@ class XfsRaw(Struct, frozen=True, kw_only=True):
     """Mountpoint → error → limits."""
 
 
-class Xfs(Poll[XfsRaw]):
+class Xfs(Poll[XfsRaw], MountAwake):
     """Whether XFS would ever give up."""
 
     name = "xfs"

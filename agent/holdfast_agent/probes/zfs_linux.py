@@ -15,6 +15,7 @@ import subprocess
 from msgspec import Struct, field
 
 from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
+from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_agent.probes.zpool_status import Pool, parse_status
 from holdfast_wire import Resource
@@ -44,7 +45,7 @@ class ZfsRaw(Struct, frozen=True, kw_only=True):
     """The same → why there is no answer, and the cure."""
 
 
-class Zfs(Poll[ZfsRaw]):
+class Zfs(Poll[ZfsRaw], MountAwake):
     """The pools and their datasets."""
 
     name = "zfs"
