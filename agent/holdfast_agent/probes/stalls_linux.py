@@ -79,7 +79,13 @@ class Stalls(Poll[StallsRaw]):
             raise Unsupported(f"there is no {procfs}/diskstats")
         disks: list[str] = []
         with contextlib.suppress(OSError):
-            disks = sorted(os.listdir(self.context.sysfs / "block"))
+            block = self.context.sysfs / "block"
+            # A loop device without a file behind it is a name only; it keeps the counts of its last use.
+            disks = [
+                name
+                for name in sorted(os.listdir(block))
+                if not name.startswith("loop") or (block / name / "loop").exists()
+            ]
         return StallsRaw(
             at=self.context.boot_clock(),
             diskstats=diskstats,

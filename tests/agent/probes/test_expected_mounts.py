@@ -6,10 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from holdfast_agent.command.glance import Glance
+from holdfast_agent.command.glance_check import judge as check
+from holdfast_agent.command.glance_table import volume_state
 from holdfast_agent.probe import ProbeContext
 from holdfast_agent.probes.expected_mounts_linux import ExpectedMounts, ExpectedMountsRaw
 from holdfast_agent.probes.mount_table import fstab_mounts, unit_mount
 from holdfast_agent.probes.mounted_linux import Mounted
+from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.agent.probes.recordings import recorded
 from tests.agent.probes.watching import watching
@@ -41,6 +45,29 @@ def test_an_absent_mount_says_who_wants_it_and_where_writes_go_meanwhile(found: 
         "what is written here goes to the filesystem of /"
     )
     assert str(found["/gone"]["mount_trouble"]).startswith("gone.mount wants /dev/disk/by-label/gone here")
+
+
+def test_a_look_by_hand_shows_a_missing_mount_in_capitals(found: dict[str, Facts]) -> None:
+    """So that `once` shows it, and `once --check` calls it critical."""
+    answer = check(
+        Glance(
+            sections=[
+                Section(
+                    probe="expected_mounts",
+                    status=SectionStatus.OK,
+                    observed_at=0.0,
+                    mono=0.0,
+                    period_seconds=30.0,
+                    duration_seconds=0.0,
+                    resources=[Resource(kind="volume", name="/missing", facts=found["/missing"])],
+                )
+            ],
+            happenings=[],
+        )
+    )
+
+    assert volume_state(found["/missing"]).startswith("NOT MOUNTED fstab wants UUID=55555555")
+    assert answer.line.startswith("HOLDFAST CRITICAL: /missing NOT MOUNTED fstab wants")
 
 
 def test_an_automount_unit_beside_a_mount_unit_is_enough() -> None:
