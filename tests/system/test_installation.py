@@ -119,6 +119,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         bring_program(box)
         # The box has none of its own; here the unit's right to read one is on trial.
         box.run("bash", "-euc", "mknod -m 644 /run/kmsg c 1 11; mount --bind /run/kmsg /dev/kmsg")
+        # Something to look beneath.
+        box.run("bash", "-euc", "echo old > /srv/hidden; mount -t tmpfs tmpfs /srv")
         installed = Installed(box)
         for heading in ("Certificates", "Broker", "Collector", "Agent"):
             installed.do(steps(heading))
@@ -223,12 +225,14 @@ def test_with_the_drop_in_of_the_page_the_agent_looks_beneath_mountpoints(instal
         lambda: {installed.statuses().get(name) for name in DEAR} == {"ok"},
         what=lambda: str(installed.statuses()) + installed.journal("holdfast-agent"),
     )
+    hidden = installed.facts("volume", "/srv")["stranded"]
     (folder / "beneath.conf").unlink()
     folder.rmdir()
     installed.do("systemctl daemon-reload; systemctl restart holdfast-agent")
     wait_for(lambda: {installed.statuses().get(name) for name in DEAR} == {"denied"}, what="the denial")
 
     assert len(dropin) == 1
+    assert str(hidden).endswith("hidden by the mount: hidden")
 
 
 def test_services_stop_cleanly_and_nothing_was_denied_them(installed: Installed) -> None:
