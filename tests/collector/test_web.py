@@ -212,7 +212,11 @@ async def test_volume_that_takes_no_writes_says_why() -> None:
 
 
 async def test_volume_that_is_not_mounted_says_who_wants_it() -> None:
-    absent = {"expected_mounted": True, "mounted": False, "mount_trouble": "fstab wants LABEL=db here"}
+    absent: dict[str, Value] = {
+        "expected_mounted": True,
+        "mounted": False,
+        "mount_trouble": "fstab wants LABEL=db here",
+    }
     visited, _ = known(probe("expected_mounts", ("volume", "/srv", absent)))
 
     assert "fstab wants LABEL=db here" in (await page(visited, "/nodes/n1")).text

@@ -101,8 +101,8 @@ def _comes_again(volume: Volume, mounts: Sequence[Mount], configured: set[str]) 
         return None  # a container, or a live system: whoever made it mounts
     if volume.volatile or mount.fstype in POOL_TYPES or mount.fstype == "overlay":
         return None
-    if mount.mountpoint.startswith(_PASSING_PLACES):
-        return None
+    if mount.mountpoint.startswith(_PASSING_PLACES) or mount.fstype.startswith("fuse"):
+        return None  # what was plugged in; what lives as long as the process that serves it
     if mount.root != "/" and mount.fstype != "btrfs":
         return None
     places = {each.mountpoint for each in mounts if each.number == mount.number}
