@@ -220,6 +220,7 @@ async def test_volume_that_is_not_mounted_says_who_wants_it() -> None:
     visited, _ = known(probe("expected_mounts", ("volume", "/srv", absent)))
 
     assert "fstab wants LABEL=db here" in (await page(visited, "/nodes/n1")).text
+    assert "/srv is not mounted" in (await page(visited)).text
 
 
 async def test_past_is_marked_as_the_past() -> None:

@@ -83,6 +83,7 @@ def _absent(at: str, wanted: ExpectedMount, occupied: dict[str, Mount]) -> dict[
         (place for place in occupied if place == "/" or at.startswith(place + "/")), key=len, default="/"
     )
     return {
+        "mountpoint": at,
         "mounted": False,
         "expected_mounted": True,
         "expected_source": wanted.source,

@@ -69,7 +69,10 @@ class ExpectedMounts(Poll[ExpectedMountsRaw], MountAwake):
     period_seconds = 30.0
     emits = tuple(
         ("volume", fact)
-        for fact in ("expected_mounted", "mounted", "expected_source", "source_differs", "mount_configured", "mount_trouble")
+        for fact in (
+            "mountpoint", "expected_mounted", "mounted", "expected_source", "source_differs", "mount_configured",
+            "mount_trouble",
+        )
     )  # fmt: skip
 
     def read(self) -> ExpectedMountsRaw:

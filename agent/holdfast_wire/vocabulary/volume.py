@@ -109,7 +109,7 @@ FACTS: list[Fact] = [
                 "",
                 "How its mount options weaken durability, in words; empty: they do not.",
             ),
-            ("mounted", BOOL, "", "", "Something is mounted here."),
+            ("mounted", BOOL, "", "m", "Something is mounted here."),
             (
                 "expected_mounted",
                 BOOL,
