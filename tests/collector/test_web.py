@@ -234,6 +234,18 @@ async def test_volume_that_takes_no_writes_says_why() -> None:
     assert "/srv takes no writes" in (await page(visited)).text
 
 
+async def test_volume_that_is_not_mounted_says_who_wants_it() -> None:
+    absent: dict[str, Value] = {
+        "expected_mounted": True,
+        "mounted": False,
+        "mount_trouble": "fstab wants LABEL=db here",
+    }
+    visited, _ = known(probe("expected_mounts", ("volume", "/srv", absent)))
+
+    assert "fstab wants LABEL=db here" in (await page(visited, "/nodes/n1")).text
+    assert "/srv is not mounted" in (await page(visited)).text
+
+
 async def test_past_is_marked_as_the_past() -> None:
     visited, _ = known(probe("volumes", ("volume", "8:1", VOLUME)))
     visited.tick(WARM + 100)

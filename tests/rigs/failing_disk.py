@@ -108,6 +108,11 @@ class FailingDisk:
         detach(self.device)
         self._served.__exit__(kind, error, trace)
 
+    @property
+    def server_pid(self) -> int:
+        """The process behind the device; stopped (SIGSTOP), the disk hangs."""
+        return self._served.fuse_pid
+
     def fail(self) -> None:
         """From now on every read, write and flush gives EIO."""
         self._switch.touch()

@@ -124,6 +124,8 @@ def _class(facts: dict[str, Value]) -> str:
 
 def volume_state(facts: dict[str, Value]) -> str:
     """What a volume does with writes, in a word or with its reason."""
+    if facts.get("expected_mounted") and facts.get("mounted") is False:
+        return f"NOT MOUNTED {facts.get('mount_trouble', '')}".rstrip()
     reason = str(facts.get("unwritable_reason", ""))
     if facts.get("reachable") is False:
         return f"DOES NOT ANSWER {reason}".rstrip()

@@ -55,12 +55,12 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
         mounts.append(
             Mount(
                 number=fields[2],
-                root=_unescape(fields[3]),
-                mountpoint=_unescape(fields[4]),
+                root=unescape(fields[3]),
+                mountpoint=unescape(fields[4]),
                 options=tuple(fields[5].split(",")),
                 fstype=filesystem[0],
-                source=_unescape(filesystem[1]),
-                super_options=tuple(_unescape(" ".join(filesystem[2:])).split(",")),
+                source=unescape(filesystem[1]),
+                super_options=tuple(unescape(" ".join(filesystem[2:])).split(",")),
             )
         )
     return tuple(mounts)
@@ -73,14 +73,14 @@ def parse_fstab(text: str) -> dict[str, FstabEntry]:
         fields = line.split()
         if len(fields) < 4 or fields[0].startswith("#") or not fields[1].startswith("/"):
             continue
-        mountpoint = _unescape(fields[1]).rstrip("/") or "/"
+        mountpoint = unescape(fields[1]).rstrip("/") or "/"
         entries[mountpoint] = FstabEntry(
             mountpoint=mountpoint, fstype=fields[2], options=tuple(fields[3].split(","))
         )
     return entries
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
     """Space, tab, newline and backslash stand as three octal digits."""
     if "\\" not in field:
         return field

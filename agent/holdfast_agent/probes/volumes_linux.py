@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import os
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -41,10 +40,11 @@ from holdfast_agent.probes.given_up_linux import GivenUp, speaks_of_filesystems
 from holdfast_agent.probes.isolated_statfs_linux import IsolatedStatfs
 from holdfast_agent.probes.kmsg_device_linux import KmsgReader, open_kmsg
 from holdfast_agent.probes.mount_watch_linux import mount_changes
-from holdfast_agent.probes.mountinfo import Mount, parse_fstab, parse_mountinfo
+from holdfast_agent.probes.mountinfo import Mount, parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
-from holdfast_agent.probes.volume_choice import Volume, choose_volumes
+from holdfast_agent.probes.volume_choice import Volume
 from holdfast_agent.probes.volume_facts import expected_writable, mounted_writable, volume_facts
+from holdfast_agent.probes.volume_list import list_volumes
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
@@ -58,23 +58,6 @@ class _SeenWritable(Struct, frozen=True):
     boot_id: str
     mounts: list[str]
     """`<source> on <mountpoint>`."""
-
-
-@lru_cache(maxsize=4)
-def _parsed(mountinfo: str) -> tuple[Mount, ...]:
-    """Mounts change rarely and are read often."""
-    return parse_mountinfo(mountinfo)
-
-
-def _volumes(raw_machine: str, raw_own: str) -> list[Volume]:
-    own = _parsed(raw_own)
-    if not raw_machine:
-        return choose_volumes(own, own)
-    machine = _parsed(raw_machine)
-    known = {mount.number for mount in machine}
-    # What only the agent sees is its unit's doing (PrivateTmp, ProtectHome) if it is in memory, else a real filesystem.
-    extra = [mount for mount in own if mount.number not in known and mount.fstype not in ("tmpfs", "ramfs")]
-    return choose_volumes([*machine, *extra], own)
 
 
 class Volumes(Poll[VolumesRaw], Watch):
@@ -106,7 +89,7 @@ class Volumes(Poll[VolumesRaw], Watch):
     def read(self) -> VolumesRaw:
         self.check()
         machine, own = self._mountinfo("1"), self._mountinfo("self")
-        volumes = _volumes(machine, own)
+        volumes = list_volumes(machine, own)
         answers = self._isolated.ask([v.path for v in volumes if v.isolated and v.path is not None])
         filesystems = {}
         for volume in volumes:
@@ -134,7 +117,7 @@ class Volumes(Poll[VolumesRaw], Watch):
         )
 
     def interpret(self, raw: VolumesRaw) -> Observation:
-        volumes = _volumes(raw.machine_mounts, raw.own_mounts)
+        volumes = list_volumes(raw.machine_mounts, raw.own_mounts)
         if not volumes:
             raise NoData("no filesystem here keeps anything: only the kernel's own and memory are mounted")
         fstab = parse_fstab(raw.fstab)

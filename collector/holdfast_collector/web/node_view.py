@@ -301,6 +301,8 @@ def _volume(name: str, facts: Facts, alerts: list[str], as_of: Moment) -> Volume
 
 def _writes(facts: Facts) -> tuple[str, str]:
     """Whether the volume takes writes, in words."""
+    if facts.get("expected_mounted") is True and facts.get("mounted") is False:
+        return "bad", plain(str(facts.get("mount_trouble", ""))) or "nothing is mounted here"
     reason = plain(str(facts.get("unwritable_reason", "")))
     if facts.get("reachable") is False:
         return "bad", f"does not answer. {reason}".strip()

@@ -247,6 +247,8 @@ def _glance(node: Node) -> VolumeGlance:
         if kind != "volume":
             continue
         place = plain(str(facts.get("mountpoint", name)))
+        if facts.get("expected_mounted") is True and facts.get("mounted") is False:
+            return VolumeGlance(f"{place} is not mounted", "bad")
         if facts.get("reachable") is False:
             return VolumeGlance(f"{place} does not answer", "bad")
         if facts.get("dead") is True:

@@ -11,6 +11,7 @@ from holdfast_agent.witness import volume_standing
 from holdfast_wire import SectionStatus
 from holdfast_wire.fact import EVENT_TYPES, FACTS, FACTS_OF, Origin
 from tests.agent.probes.recordings import machines, recorded
+from tests.rigs.unprivileged import as_nobody
 
 PROBES = probe_classes("linux")
 POLLS: list[type[Poll[Any]]] = [probe for probe in PROBES if issubclass(probe, Poll) and probe.emits]
@@ -76,3 +77,25 @@ def test_a_poll_works_on_this_machine_or_says_why_not(poll: type[Poll[Any]]) -> 
 
     assert stopped or observation.status is SectionStatus.OK
     assert all(observation.missing.values())
+
+
+@pytest.mark.system
+def test_without_any_right_a_poll_works_or_says_why_not() -> None:
+    """The agent is no root: whatever may not be read is named, and nothing fails in a way nobody foresaw."""
+    said = as_nobody(
+        """
+        from holdfast_agent.probe import Poll, ProbeContext, ProbeStop
+        from holdfast_agent.registry import probe_classes
+        for class_ in probe_classes():
+            if issubclass(class_, Poll):
+                probe = class_(ProbeContext(node="n", boot_id="b"))
+                try:
+                    print(class_.name, "ok" if all(probe.interpret(probe.read()).missing.values()) else "mute")
+                except ProbeStop as stop:
+                    print(class_.name, type(stop).__name__ if stop.reason else "mute")
+        """
+    )
+    words = dict(line.split() for line in said.splitlines())
+
+    assert words.keys() == {probe.name for probe in PROBES if issubclass(probe, Poll)}
+    assert set(words.values()) <= {"ok", "NoData", "Unsupported", "Denied"}

@@ -367,24 +367,30 @@ def test_a_remount_by_hand_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_a_full_filesystem_has_no_room(tmp_path: Path) -> None:
+def test_a_full_filesystem_has_no_room_until_some_is_made(tmp_path: Path) -> None:
     machine = Machine()
     with LoopDisk(tmp_path, "ext4") as disk:
         disk.fill()
         facts = machine.at(disk.mountpoint)
+        (disk.mountpoint / "filler").unlink()
+        cleared = machine.at(disk.mountpoint)
 
     assert (facts["free_bytes"], facts["free_ratio"], facts["writable"]) == (0, 0.0, True)
+    assert cleared["free_bytes"]
 
 
 @pytest.mark.system
-def test_a_filesystem_out_of_inodes_says_so(tmp_path: Path) -> None:
+def test_a_filesystem_out_of_inodes_says_so_until_a_file_is_removed(tmp_path: Path) -> None:
     machine = Machine()
     with LoopDisk(tmp_path, "ext4", mkfs=("-N", "64")) as disk:
         disk.use_all_inodes()
         facts = machine.at(disk.mountpoint)
+        (disk.mountpoint / "empty-0").unlink()
+        cleared = machine.at(disk.mountpoint)
 
     assert (facts["inodes_free"], facts["inodes_free_ratio"]) == (0, 0.0)
     assert facts["free_bytes"]
+    assert cleared["inodes_free"] == 1
 
 
 @pytest.mark.system

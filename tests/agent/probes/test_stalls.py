@@ -1,0 +1,155 @@
+"""Stalls: a device that completes nothing is told from one that is busy and one that is idle."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from holdfast_agent.probe import ProbeContext
+from holdfast_agent.probes.stalls_linux import Stalls, StallsRaw, StallsWatch
+from holdfast_wire.message import Value
+from tests import needs
+from tests.agent.probes.recordings import recorded
+from tests.agent.probes.watching import watching
+from tests.rigs.failing_disk import FailingDisk
+from tests.rigs.unprivileged import as_nobody
+from tests.waiting import wait_for
+
+Facts = dict[str, Value]
+
+
+def facts_of(probe: Stalls, raw: StallsRaw) -> dict[str, Facts]:
+    return {resource.name: resource.facts for resource in probe.interpret(raw).resources}
+
+
+def test_only_whole_devices_that_were_ever_used_are_listed() -> None:
+    found = facts_of(Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs"))
+
+    assert list(found) == ["sda", "sdb", "dm-0", "n"]
+
+
+def test_pressure_is_a_share_of_the_last_minute() -> None:
+    found = facts_of(Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs"))
+
+    assert found["n"] == {
+        "io_pressure_some_ratio": 0.87,
+        "io_pressure_full_ratio": 0.81,
+        "hung_tasks_total": 2,
+    }
+
+
+def test_a_device_stalls_from_the_first_look_at_requests_that_do_not_complete() -> None:
+    probe, raw = Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs")
+    first = facts_of(probe, raw)["sdb"]
+    later = facts_of(probe, msgspec.structs.replace(raw, at=1070.5))["sdb"]
+
+    assert first == {"stalled_seconds": 0.0, "requests_stalled": 0}
+    assert later == {"stalled_seconds": 70.5, "requests_stalled": 12}
+
+
+def test_a_device_that_completes_something_does_not_stall_however_busy() -> None:
+    probe, raw = Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs")
+    facts_of(probe, raw)
+    busy = raw.diskstats.replace("sdb 50 0", "sdb 51 0")
+    facts = facts_of(probe, msgspec.structs.replace(raw, at=1070.0, diskstats=busy))["sdb"]
+
+    assert facts == {"stalled_seconds": 0.0, "requests_stalled": 0}
+
+
+def test_a_device_that_was_idle_in_between_begins_anew() -> None:
+    """An idle disk completes nothing either: its stall cannot have begun before it had something to do."""
+    probe, raw = Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs")
+    idle = raw.diskstats.replace("560 40 12", "560 40 0")
+    facts_of(probe, msgspec.structs.replace(raw, diskstats=idle))
+    begun = facts_of(probe, msgspec.structs.replace(raw, at=1500.0))["sdb"]
+    lasting = facts_of(probe, msgspec.structs.replace(raw, at=1510.0))["sdb"]
+
+    assert (begun["stalled_seconds"], lasting["stalled_seconds"]) == (0.0, 10.0)
+
+
+def test_a_kernel_without_pressure_says_so_and_claims_none() -> None:
+    raw = msgspec.structs.replace(recorded(Stalls, "one-disk-hangs"), pressure="", hung_tasks=None)
+    observation = Stalls(ProbeContext(node="n")).interpret(raw)
+
+    assert "psi=1" in observation.missing["io_pressure"]
+    assert "n" not in [resource.name for resource in observation.resources]
+
+
+@pytest.mark.system
+def test_a_trigger_that_is_refused_names_the_right() -> None:
+    said = as_nobody(
+        """
+        import asyncio, tempfile
+        from pathlib import Path
+        from holdfast_agent.probe import Denied, ProbeContext, Unsupported
+        from holdfast_agent.probes.stalls_linux import StallsWatch
+        with tempfile.TemporaryDirectory() as folder:
+            for make in (lambda: None, lambda: (pressure.mkdir(), (pressure / "io").touch(mode=0o444))):
+                pressure = Path(folder) / "pressure"
+                make()
+                try:
+                    asyncio.run(StallsWatch(ProbeContext(node="n", procfs=Path(folder))).watch(None, None))
+                except (Denied, Unsupported) as stop:
+                    print(type(stop).__name__, stop.reason)
+        """
+    )
+
+    assert said.startswith("Unsupported this kernel keeps no pressure stall information (psi=1)\nDenied ")
+    assert "CAP_SYS_RESOURCE" in said
+
+
+# This kernel
+
+
+@pytest.mark.system
+def test_a_disk_that_hangs_stalls_until_it_answers(tmp_path: Path) -> None:
+    """The server behind the loop device is stopped: no request fails, none completes."""
+    probe = Stalls(ProbeContext(node="n"))
+    with FailingDisk(tmp_path, "ext4") as disk:
+
+        def look() -> Facts:
+            return facts_of(probe, probe.read()).get(disk.name, {})
+
+        quiet = look()
+        os.kill(disk.server_pid, signal.SIGSTOP)
+        try:
+            writer = subprocess.Popen(
+                ["dd", "if=/dev/zero", f"of={disk.mountpoint}/file", "bs=64k", "count=8", "conv=fsync"],
+                stderr=subprocess.DEVNULL,
+            )
+            stalled = wait_for(lambda: (found := look())["stalled_seconds"] and found)
+        finally:
+            os.kill(disk.server_pid, signal.SIGCONT)
+        writer.wait()
+        cleared = wait_for(lambda: (found := look())["stalled_seconds"] == 0 and found)
+
+    assert quiet["stalled_seconds"] == 0.0
+    assert isinstance(stalled, dict)
+    assert isinstance(stalled["requests_stalled"], int)
+    assert stalled["requests_stalled"] >= 1
+    assert cleared == {"stalled_seconds": 0.0, "requests_stalled": 0}
+
+
+@pytest.mark.system
+async def test_the_kernel_takes_the_trigger() -> None:
+    """2 s windows are open to everybody since 6.4; before, root has the right. Any other window is refused here."""
+    needs.condition(
+        Path("/proc/pressure/io").exists(), "needs a kernel with pressure stall information (psi=1)"
+    )
+    needs.root()
+
+    def opened() -> bool:
+        return any(
+            path.is_symlink() and os.readlink(path) == "/proc/pressure/io"
+            for path in Path("/proc/self/fd").iterdir()
+        )
+
+    async with watching(StallsWatch(ProbeContext(node="n"))) as watched:
+        armed = await watched.until(opened, "the trigger")
+        await watched.started()
+        still_armed = await watched.until(opened, "the trigger")
+
+    assert (armed, still_armed, opened()) == (True, True, False)
