@@ -8,7 +8,7 @@ state only what is declared here, and a rule may ask only for what is declared h
 from msgspec import structs
 
 from holdfast_wire.declaration import INT, STR, EventType, Fact, FactType, Origin, ResourceKind
-from holdfast_wire.vocabulary import collector, device, node, probe, service, volume
+from holdfast_wire.vocabulary import collector, device, node, probe, service, state_path, volume
 
 __all__ = [
     "EVENT_TYPES",
@@ -21,7 +21,7 @@ __all__ = [
     "ResourceKind",
 ]
 
-_KINDS = (node, device, volume, service, probe, collector)
+_KINDS = (node, device, volume, service, state_path, probe, collector)
 
 EVENT_TYPES: dict[str, EventType] = {type_.name: type_ for kind in _KINDS for type_ in kind.EVENTS}
 
@@ -57,6 +57,20 @@ _DECLARED: list[Fact] = [*(fact for kind in _KINDS for fact in kind.FACTS), *_ev
 
 _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("node", "session"): ("connected", "lost", "stopped"),
+    ("state_path", "role"): (
+        "data",
+        "wal",
+        "binlog",
+        "tablespace",
+        "keys",
+        "config",
+        "log",
+        "temp",
+        "cache",
+        "runtime",
+    ),
+    ("state_path", "confidence"): ("high", "medium", "low"),
+    ("state_path", "container_volume"): ("", "named", "anonymous", "bind"),
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

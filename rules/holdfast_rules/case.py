@@ -13,12 +13,12 @@ from holdfast_rules.alert import AlertState
 from holdfast_rules.document import Items, Mistakes, Table, Text, Value, kind_of
 from holdfast_rules.errors import PackError, nearest
 from holdfast_rules.pack import read_document
-from holdfast_rules.parse import RELATED
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
 from holdfast_rules.samples import SAMPLES_MAX, Samples, read_samples
 from holdfast_wire.fact import FACTS_OF
+from holdfast_wire.relation import RELATED
 
 KEYS = ("name", "rule", "node", "resource", "every", "facts", "related", "expect", "acknowledge", "summary")
 _STATES = tuple(state.value for state in AlertState)

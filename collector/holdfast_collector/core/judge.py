@@ -95,7 +95,7 @@ class Court:
                     self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
                     judged.add((resource_key, rule.id))
             for rule in self.affected.elsewhere(kind, names):
-                for other in [place for place in node.resources if place[0] == rule.resource]:
+                for other in node.resting_on(rule.resource, resource_key):
                     if (other, rule.id) not in judged:
                         subject = ResourceSubject(node, other)
                         self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)

@@ -9,6 +9,7 @@ from holdfast_collector.core.record import EventCount, NodeRecord
 from holdfast_rules import Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
+from holdfast_wire.relation import REFERENCES
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""
@@ -28,6 +29,7 @@ _EVENTLESS: dict[str, dict[str, Value]] = {
 
 
 _NOTHING: dict[str, Value] = {}
+_NO_REFERENCE: dict[str, str] = {}
 
 
 class HeldSection(Struct):
@@ -180,6 +182,15 @@ class Node:
             "stale": held.stale,
         }
 
+    def resting_on(self, kind: str, key: ResourceKey) -> list[ResourceKey]:
+        """The resources of `kind` that rest on the resource `key`: all of them, when it is the node itself."""
+        naming = REFERENCES.get(kind, _NO_REFERENCE).get(key[0])
+        return [
+            place
+            for place, facts in self.resources.items()
+            if place[0] == kind and (naming is None or facts.get(naming) == key[1])
+        ]
+
     def gone(self, key: ResourceKey) -> bool:
         """Whether a resource is known not to be there any more, which is not the same as not being heard of.
 
@@ -233,8 +244,11 @@ class ResourceSubject:
         self.facts: Mapping[str, Value] = node.resources.get(key, {})
 
     def related(self, kind: str) -> Mapping[str, Value] | None:
-        """The facts of the one resource of another kind that this one belongs to: so far its node."""
-        return self._node.resources.get(("node", self.node)) if kind == "node" else None
+        """The facts of the one resource of another kind that this one rests on; None when none is known."""
+        if kind == "node":
+            return self._node.resources.get(("node", self.node))
+        name = self.facts.get(REFERENCES.get(self.kind, _NO_REFERENCE).get(kind, ""))
+        return self._node.resources.get((kind, name)) if isinstance(name, str) else None
 
     def series(self, name: str) -> Sequence[tuple[float, float]]:
         """The samples of a fact, oldest first; empty when none were kept."""
