@@ -11,6 +11,7 @@ as. Packages: postgresql, mariadb-server, redis-server, etcd-server, eatmydata.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -133,10 +134,12 @@ class Databases:
         """Redis by a configuration file; it writes a title over its command line."""
         daemon = needs.tool("redis-server", package="redis-server")
         folder.mkdir(exist_ok=True)
-        socket = self.folder / f"{folder.name}.sock"
+        place = self.folder / f"{folder.name}.sock"
         file = self.folder / f"{folder.name}.conf"
-        file.write_text(f"port 0\nunixsocket {socket}\ndir {folder}\n{configuration}")
-        return self._start([*more, daemon, str(file)], folder, socket, socket.is_socket)
+        file.write_text(f"port 0\nunixsocket {place}\ndir {folder}\n{configuration}")
+        return self._start(
+            [*more, daemon, str(file)], folder, place, lambda: say(place, "PING") == b"+PONG\r\n"
+        )
 
     def etcd(self, folder: Path, *more: str) -> Server:
         """etcd on two loopback ports."""
@@ -183,6 +186,17 @@ class Databases:
 
     def _said(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:]
+
+
+def say(place: Path, words: str) -> bytes:
+    """One command to Redis over its socket, and the answer; empty while it does not listen."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(place))
+        except OSError:
+            return b""
+        connection.sendall(f"{words}\r\n".encode())
+        return connection.recv(1000)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -209,6 +209,18 @@ def mount_id_of(descriptor: int, process: str = "self") -> int:
         return 0
 
 
+def mount_id_of_path(path: Path) -> int:
+    """The mount that a link of /proc, such as a process's working directory, leads to; 0 when nobody can tell."""
+    try:
+        descriptor = _entered(path)
+    except OSError:
+        return 0
+    try:
+        return mount_id_of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def mount_id(fdinfo: str) -> int:
     """`mnt_id` in a text of fdinfo (since Linux 3.15)."""
     return next((int(line[7:]) for line in fdinfo.splitlines() if line.startswith("mnt_id:")), 0)

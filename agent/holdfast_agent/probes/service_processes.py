@@ -17,6 +17,10 @@ _CONTAINER = re.compile(r"(docker|libpod|cri-containerd|crio)-([0-9a-f]{12})[0-9
 _CGROUPFS_CONTAINER = re.compile(r"(?:^|/)(docker|libpod)/([0-9a-f]{12})[0-9a-f]{52}(?:/|$)")
 
 
+_PLUMBING = "systemd-"
+"""systemd's own units: what they keep is of this boot, or made anew."""
+
+
 class Group(Struct, frozen=True, kw_only=True):
     """One service's processes."""
 
@@ -48,7 +52,7 @@ def service_of(cgroup: str) -> tuple[str, bool]:
                 continue
             for part in reversed(parts):
                 if part.endswith(".service"):
-                    return part, True
+                    return ("", False) if part.startswith(_PLUMBING) else (part, True)
     return "", False
 
 

@@ -5,14 +5,14 @@ what the unit declares, what is open for writing. A path that two of them know h
 """
 
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct, structs
 
 from holdfast_agent.probes.engines.engine import Discovery, Found, Running
 from holdfast_agent.probes.engines.known import engine_of
-from holdfast_agent.probes.inside_root_linux import InsideRoot
+from holdfast_agent.probes.inside_root_linux import InsideRoot, mount_id_of_path
 from holdfast_agent.probes.open_files_linux import Held, held_by, mapped_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
@@ -48,9 +48,9 @@ class Survey(Struct, frozen=True, kw_only=True):
         if view is None:
             return None
         with InsideRoot(self._root(main.pid, view), hanging_mounts(parsed(view.mountinfo))) as root:
-            discoveries = [self._discover(process, unit, root) for process in engines]
-            denied = [each for each in root.unreadable if each]
             ids = {mount.mount_id for mount in parsed(view.mountinfo)}
+            discoveries = [self._discover(process, unit, root, ids) for process in engines]
+            denied = [each for each in root.unreadable if each]
             hanging = set(hanging_mounts(parsed(view.mountinfo)).values())
             pids = [process.pid for process in group.processes[:PROCESSES_MAX]]
             held = held_by(self.procfs, pids, None if view.denied else root, ids, hanging)
@@ -58,7 +58,7 @@ class Survey(Struct, frozen=True, kw_only=True):
             held.syncs_disabled_by = library or next((d.syncs_disabled_by for d in discoveries), "")
             engine = next(iter(engines), None)
             name = group.name or _own_name(engine, discoveries)
-            found = self._paths(name, discoveries, unit, held, mapped)
+            found = self._paths(name, discoveries, unit, held, mapped, ids)
             return ServiceRaw(
                 name=name,
                 unit=unit,
@@ -110,12 +110,17 @@ class Survey(Struct, frozen=True, kw_only=True):
     def _root(self, pid: int, view: View) -> Path:
         return Path("/") if view.denied else self.procfs / str(pid) / "root"
 
-    def _discover(self, process: Process, unit: UnitRaw | None, root: InsideRoot) -> Discovery:
+    def _discover(
+        self, process: Process, unit: UnitRaw | None, root: InsideRoot, mounts: Collection[int]
+    ) -> Discovery:
         around = surroundings(process.pid)
+        # On a mount that was detached lazily, names begin at the mount's own root and are somebody else's.
+        on = mount_id_of_path(self.procfs / str(process.pid) / "cwd")
+        detached = on != 0 and on not in mounts
         running = Running(
             arguments=process.arguments,
             environment=around.environment,
-            directory=around.directory,
+            directory="" if detached else around.directory,
             started_as=unit.started_as if unit else (),
         )
         engine = engine_of(running)
@@ -130,7 +135,13 @@ class Survey(Struct, frozen=True, kw_only=True):
         return [found for service, found in self.declared if service == name]
 
     def _paths(
-        self, name: str, discoveries: list[Discovery], unit: UnitRaw | None, held: Held, mapped: list[str]
+        self,
+        name: str,
+        discoveries: list[Discovery],
+        unit: UnitRaw | None,
+        held: Held,
+        mapped: list[str],
+        mounts: Collection[int],
     ) -> list[Found]:
         ranks = [
             self._declared(name),
@@ -138,7 +149,10 @@ class Survey(Struct, frozen=True, kw_only=True):
             declared_paths(unit) if unit else [],
         ]
         known = self._merged(ranks)
-        files = [*held.files, *(OpenFile(path=path, process=0) for path in mapped)]
+        files = [
+            *(file for file in held.files if file.mount_id in mounts),
+            *(OpenFile(path=path, process=0) for path in mapped),
+        ]
         return (known + _open_paths(files, known))[:PATHS_MAX]
 
     @staticmethod

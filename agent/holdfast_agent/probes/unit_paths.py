@@ -29,7 +29,8 @@ def declared_paths(unit: UnitRaw) -> list[Found]:
     for path in (*unit.read_write_paths, *unit.bind_paths):
         path = path.lstrip("-+")
         role = role_of_place(path)
-        if role not in ("runtime", "temp") and path.startswith("/") and path != "/":
+        # That a unit may write to /etc does not say that it keeps anything there.
+        if role not in ("runtime", "temp", "config") and path.startswith("/") and path != "/":
             found.append(Found(path=path, role=role, source=SYSTEMD, confidence="medium"))
     return found
 

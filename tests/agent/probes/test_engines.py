@@ -140,7 +140,7 @@ def test_innodb_that_never_syncs_is_told() -> None:
     assert find("mysqld --innodb-flush-method=nosync").syncs_disabled_by == "innodb_flush_method = nosync"
 
 
-REDIS = "/usr/bin/redis-server 127.0.0.1:6379"
+REDIS = "/usr/bin/redis-server unixsocket:/run/redis/redis.sock"
 STARTED = ("/usr/bin/redis-server", "/etc/redis/redis.conf", "--supervised", "systemd")
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 from holdfast_agent.probe import ProbeContext
 from holdfast_agent.probes.state_paths_linux import DeclaredPath, StatePaths, StatePathSettings
 from tests import needs
-from tests.rigs.databases import Databases, Server
+from tests.rigs.databases import Databases, Server, say
 from tests.rigs.loop_disk import LoopDisk, available, run
 
 pytestmark = pytest.mark.system
@@ -140,14 +139,6 @@ def test_eatmydata_is_seen_in_what_the_process_has_mapped(databases: Databases) 
 APPENDING = "appendonly yes\nappendfsync always\n"
 
 
-def say(server: Server, words: str) -> bytes:
-    """One command to Redis over its socket."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(server.socket))
-        connection.sendall(f"{words}\r\n".encode())
-        return connection.recv(1000)
-
-
 def test_a_mount_over_a_running_database_hides_what_it_writes(databases: Databases) -> None:
     """Everything is answered with OK, and after the next start the database is empty (A-24, V14)."""
     server = databases.redis(databases.folder / "hidden", configuration=APPENDING)
@@ -160,7 +151,7 @@ def test_a_mount_over_a_running_database_hides_what_it_writes(databases: Databas
     after = Look(probe).paths(service)
 
     data = str(server.folder)
-    assert say(server, "SET a b") == b"+OK\r\n"
+    assert say(server.socket, "SET a b") == b"+OK\r\n"
     assert (before[data]["shadowed"], after[data]["shadowed"]) == (False, True)
     assert after[data]["shadowed_file"].startswith(f"{data}/appendonlydir/appendonly.aof")
     assert (before[data]["volatile"], after[data]["volatile"]) == (False, True)
@@ -171,7 +162,7 @@ def test_a_log_that_was_deleted_while_it_is_written_is_told_with_its_size(databa
     """It lives in the process alone, which says OK to every write; the copy is to be had from /proc (A-26)."""
     server = databases.redis(databases.folder / "deleted", configuration=APPENDING)
     [log] = (server.folder / "appendonlydir").glob("*.incr.aof")
-    say(server, f"SET key {'x' * 5000}")
+    say(server.socket, f"SET key {'x' * 5000}")
     size = log.stat().st_size
     log.unlink()
 
@@ -241,7 +232,7 @@ def test_a_folder_that_is_replaced_has_moved_for_an_hour_and_then_is_the_right_o
 
     server.folder.rename(databases.folder / "moved-away")
     server.folder.mkdir()
-    say(server, f"CONFIG SET dir {server.folder}")
+    say(server.socket, f"CONFIG SET dir {server.folder}")
     moved.append(Look(probe).paths(service)[str(server.folder)]["moved"])
     clock[0] += 3500
     moved.append(Look(StatePaths(context)).paths(service)[str(server.folder)]["moved"])

@@ -25,14 +25,19 @@ _INCLUDES_MAX = 20
 
 
 def _runs(process: Running) -> bool:
-    # The title begins with the program, then the address: "/usr/bin/redis-server 127.0.0.1:6379".
-    program = process.program.partition(" ")[0]
-    return program in _NAMES and "sentinel" not in " ".join(process.arguments)
+    words = _title(process)
+    return bool(words) and posixpath.basename(words[0]) in _NAMES and "sentinel" not in " ".join(words)
+
+
+def _title(process: Running) -> list[str]:
+    """The command line's words. The title is one text: "/usr/bin/redis-server 127.0.0.1:6379"."""
+    return " ".join(process.arguments).split()
 
 
 def _words(process: Running) -> tuple[str, ...]:
     """The arguments it was given: its own, unless a title has taken their place."""
-    titled = len(process.arguments) <= 1 or ":" in " ".join(process.arguments[1:2])
+    words = _title(process)
+    titled = len(words) <= 1 or ":" in words[1]
     return process.started_as if titled and process.started_as else process.arguments
 
 
