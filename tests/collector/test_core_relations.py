@@ -120,3 +120,26 @@ def test_a_volume_asks_the_device_it_lies_on() -> None:
     desk.feed(agent.event("sdb1", type_="kernel_data_loss"), at=WARM + 1)
 
     assert desk.firing() == {("VolumeOnLosingDevice", "/srv")}
+
+
+def test_an_alert_on_what_a_path_rests_on_explains_the_paths_own() -> None:
+    """One dead disk is one page: the volume on it and the state on that volume are told by it (path, volume, device)."""
+    rules = RULES.replace(
+        "id: T-01, resource: state_path,", "id: T-01, resource: state_path, inhibited_by: [DeviceLoses],"
+    ).replace(
+        "  - {alert: Watchdog",
+        "  - {alert: DeviceLoses, id: T-05, resource: device, when: kernel_data_loss_total > 0, severity: page,\n"
+        '     summary: "{node}: {resource}"}\n  - {alert: Watchdog',
+    )
+    said_of: dict[str, str] = {}
+    for device in ("sda1", "sdb1"):
+        desk, agent = Desk(rules=rules), Agent()
+        desk.feed(agent.report(paths("/srv"), volumes(srv_dead=False)))
+        desk.feed(agent.event(device, type_="kernel_data_loss"), at=WARM + 1)
+
+        desk.feed(agent.report(volumes(srv_dead=True), held=(paths("/srv"),)), at=WARM + 2)
+
+        [row] = [row for row in desk.collector.alerts.values() if row.alert.alertname == "StateOnDeadVolume"]
+        said_of[device] = row.inhibited_by
+
+    assert said_of == {"sda1": "", "sdb1": "DeviceLoses"}

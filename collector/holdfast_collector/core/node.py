@@ -191,6 +191,16 @@ class Node:
             if place[0] == kind and (naming is None or facts.get(naming) == key[1])
         ]
 
+    def rests_on(self, key: ResourceKey) -> frozenset[str]:
+        """`kind:name` of all that a resource rests on, and of what those rest on: its volume, that one's device, the node."""
+        found = {f"node:{self.name}"}
+        facts = self.resources.get(key, _NOTHING)
+        for kind, fact_name in REFERENCES.get(key[0], _NO_REFERENCE).items():
+            name = facts.get(fact_name)
+            if isinstance(name, str) and name:
+                found |= {f"{kind}:{name}", *self.rests_on((kind, name))}
+        return frozenset(found)
+
     def gone(self, key: ResourceKey) -> bool:
         """Whether a resource is known not to be there any more, which is not the same as not being heard of.
 
