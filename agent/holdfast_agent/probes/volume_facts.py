@@ -25,6 +25,8 @@ def volume_facts(
         "network": volume.network,
         "volatile": volume.volatile,
     }
+    if volume.volatile:
+        facts |= {"durability_class": 0, "durability_class_known": True}
     if found.ext4_errors is not None:
         facts["filesystem_errors_total"] = found.ext4_errors
     facts |= _space_facts(found.space, writable_format=mount.fstype not in READ_ONLY_TYPES)

@@ -91,6 +91,7 @@ class Volumes(Poll[VolumesRaw], Watch):
             "mountpoint", "source", "fstype", "device", "options", "size_bytes", "free_bytes", "free_ratio", "inodes",
             "inodes_free", "inodes_free_ratio", "read_only", "dead", "writable", "expected_writable",
             "unwritable_reason", "filesystem_errors_total", "reachable", "network", "volatile",
+            "durability_class", "durability_class_known",
         )
     )  # fmt: skip
 

@@ -51,6 +51,20 @@ FACTS: list[Fact] = [
             ("reachable", BOOL, "", "m", "The filesystem answers; false for a network mount that hangs."),
             ("network", BOOL, "", "", "The filesystem lives on another machine."),
             ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
+            (
+                "durability_class",
+                INT,
+                "",
+                "m",
+                "What its medium survives, D0 to D4: 0 volatile, 1 goes with the host; absent where nobody knows.",
+            ),
+            (
+                "durability_class_known",
+                BOOL,
+                "",
+                "m",
+                "Its medium shows its class, or the operator declared it.",
+            ),
         ],
     ),
 ]
