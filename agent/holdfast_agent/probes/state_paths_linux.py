@@ -7,9 +7,13 @@ them leads somewhere else than everybody thinks: a link onto the temporary disk,
 a mount put over the folder while the database writes on beneath it. So every path is followed as its service sees it
 (`inside_root_linux`), to the mount's id, and named by the volume that `volumes` reports.
 
+It looks every five minutes, which costs a hundredth of a percent of a core, and at once when something is mounted or
+unmounted, but not more often than every ten seconds: container runtimes mount all day.
+
 What is known of a service stays known while it does not run: it may not run because its volume is gone.
 """
 
+import asyncio
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,11 +21,13 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.errors import Denied, Unsupported
-from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
+from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, Refresh, Watch
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.probes.cleaners import cleaners
 from holdfast_agent.probes.engines.engine import Found
+from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
+from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.process_table import processes
 from holdfast_agent.probes.service_processes import groups
 from holdfast_agent.probes.service_survey_linux import Survey
@@ -38,7 +44,10 @@ from holdfast_wire.fact import ResourceKind
 T = TypeVar("T")
 
 PATHS_MAX = 150
-"""Of one node in one section; a message carries 256 KiB."""
+"""Of one node."""
+SECTION_BYTES_MAX = 160_000
+"""Of the section; a message carries 256 KiB, and other sections may come along."""
+MOUNT_STORM_SECONDS = 10.0
 _KNOWN_NOTE, _SEEN_NOTE = "known", "seen"
 _TMPFILES = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 """The first that has a file of a name counts (tmpfiles.d(5))."""
@@ -67,13 +76,13 @@ class KnownService(Struct, frozen=True):
     found: tuple[Found, ...]
 
 
-class StatePaths(Poll[StatePathsRaw]):
+class StatePaths(Poll[StatePathsRaw], Watch):
     """The services' paths."""
 
     name = "state_paths"
     platforms = frozenset({"linux"})
     cost = "nobody knows which volume a service's data is on, or that it is on none that lasts"
-    period_seconds = 60.0
+    period_seconds = 300.0
     timeout_seconds = 30.0
     settings_type = StatePathSettings
     emits = (
@@ -102,11 +111,20 @@ class StatePaths(Poll[StatePathsRaw]):
         self._settings = settings if isinstance(settings, StatePathSettings) else StatePathSettings()
         self._known = self._note(_KNOWN_NOTE, dict[str, KnownService]) or {}
 
+    def check(self) -> None:
+        if not (self.context.procfs / "self" / "mountinfo").exists():
+            raise Unsupported(f"there is no {self.context.procfs}/self/mountinfo")
+
+    async def watch(self, emit: Emit, refresh: Refresh) -> None:
+        """Look when something is mounted or unmounted: paths may lead elsewhere now."""
+        look = paced(refresh, at_once=1, per_second=1 / MOUNT_STORM_SECONDS)
+        with mount_changes(self.context.procfs, look):
+            await asyncio.Event().wait()
+
     def read(self) -> StatePathsRaw:
+        self.check()
         procfs = self.context.procfs
         own = _text(procfs / "self" / "mountinfo")
-        if not own:
-            raise Unsupported(f"there is no {procfs}/self/mountinfo")
         running, cut = processes()
         found = groups(running, {each.pid: _text(procfs / str(each.pid) / "cgroup") for each in running})
         wanted = {group.name for group in found if group.unit} | self._known.keys() | set(self._declared())
@@ -141,25 +159,28 @@ class StatePaths(Poll[StatePathsRaw]):
         )
         resources: list[Resource] = []
         missing: dict[str, str] = {}
-        left = PATHS_MAX
+        left, room = PATHS_MAX, SECTION_BYTES_MAX
         for service in sorted(raw.services, key=_weight):
             unresolved: dict[str, str] = {}
+            stated: list[Resource] = []
             for found in service.found[:left]:
                 facts, why = path_facts(service, found, around, memory)
                 if why and facts["required_class"] != 0:
                     unresolved[found.path] = why
-                resources.append(
-                    Resource(
-                        kind=ResourceKind.STATE_PATH, name=name_of(service.name, found.path), facts=facts
-                    )
-                )
+                name = name_of(service.name, found.path)
+                stated.append(Resource(kind=ResourceKind.STATE_PATH, name=name, facts=facts))
             left = max(left - len(service.found), 0)
             facts = service_facts(service, unresolved)
-            resources.append(Resource(kind=ResourceKind.SERVICE, name=service.name[:512], facts=facts))
+            stated.append(Resource(kind=ResourceKind.SERVICE, name=service.name[:512], facts=facts))
+            room -= sum(len(msgspec.json.encode(each)) for each in stated)
+            if room < 0:
+                left = 0
+                break
+            resources += stated
             if service.missing and facts.get("stateful", True) and (service.found or service.engine):
                 missing[service.name[:200]] = "; ".join(service.missing)[:1000]
         if left == 0:
-            missing["state paths"] = f"more than {PATHS_MAX} were found; those of databases come first"
+            missing["state paths"] = "there are more than a report carries; those of databases come first"
         if raw.systemd_missing:
             missing["units"] = f"{raw.systemd_missing}; what units declare and depend on is not known"
         if raw.cut:

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast_agent.probe import NoData, Observation, ProbeContext
 from holdfast_agent.probes.state_facts import name_of
-from holdfast_agent.probes.state_paths_linux import PATHS_MAX, StatePaths
+from holdfast_agent.probes.state_paths_linux import PATHS_MAX, SECTION_BYTES_MAX, StatePaths
 from holdfast_agent.probes.state_raw import ServiceRaw, StatePathsRaw
 from tests.agent.probes.recordings import recorded
 
@@ -260,7 +260,9 @@ def test_a_node_with_more_paths_than_a_message_carries_keeps_those_of_databases(
     kept = [each.name for each in seen.resources if each.kind == "state_path"]
     assert len(kept) == PATHS_MAX
     assert name_of(PG, HOME) in kept
-    assert seen.missing["state paths"].startswith(f"more than {PATHS_MAX} were found")
+    assert (
+        seen.missing["state paths"] == "there are more than a report carries; those of databases come first"
+    )
 
 
 def test_a_machine_without_services_has_no_data() -> None:
@@ -268,3 +270,28 @@ def test_a_machine_without_services_has_no_data() -> None:
         StatePaths(ProbeContext(node="n")).interpret(
             StatePathsRaw(machine_mounts="", own_mounts="", fstab="")
         )
+
+
+def test_a_section_never_outgrows_a_message_however_long_the_names_are() -> None:
+    """A report that is too large is sent by nobody, and everything in it would be unknown."""
+    raw = recorded(StatePaths, "debian-12-databases")
+    found = raw.services[3].found[0]
+    places = raw.services[3].places
+    many = [
+        ServiceRaw(
+            name=f"{'s' * 200}{number:03}.service",
+            found=(msgspec.structs.replace(found, path=f"/{number}/{'p' * 480}"),),
+            places={
+                f"/{number}/{'p' * 480}": msgspec.structs.replace(
+                    places[found.path], resolved_path="/" + "r" * 480
+                )
+            },
+            view=raw.services[3].view,
+        )
+        for number in range(PATHS_MAX)
+    ]
+
+    seen = StatePaths(ProbeContext(node="n")).interpret(msgspec.structs.replace(raw, services=many))
+
+    assert 100_000 < len(msgspec.json.encode(seen.resources)) <= SECTION_BYTES_MAX
+    assert "state paths" in seen.missing

@@ -14,6 +14,7 @@ import pytest
 from holdfast_agent.probe import ProbeContext
 from holdfast_agent.probes.state_paths_linux import DeclaredPath, StatePaths, StatePathSettings
 from tests import needs
+from tests.agent.probes.watching import watching
 from tests.rigs.databases import Databases, Server, say
 from tests.rigs.loop_disk import LoopDisk, available, run
 
@@ -259,6 +260,17 @@ def test_what_the_operator_declares_wins(redis: Server) -> None:
         str(redis.folder): ("cache", 0, "declared", True),
         "/srv/exports": ("data", 3, "declared", False),
     }
+
+
+async def test_a_mount_makes_it_look_at_once_and_a_storm_of_them_does_not(databases: Databases) -> None:
+    """A path may lead elsewhere from that moment; a container runtime mounts all day."""
+    async with watching(StatePaths(ProbeContext(node="vm-1", boot_id="b"))) as watched:
+        await watched.started()
+        for number in range(5):
+            databases.memory(f"storm-{number}")
+        await watched.refreshed()
+
+        assert watched.refreshes == 1
 
 
 RIGHTS = "+sys_ptrace,+dac_read_search"
