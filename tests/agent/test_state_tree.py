@@ -36,46 +36,46 @@ def path(**facts: Value) -> Resource:
 def test_a_database_shows_every_path_with_its_mount_device_and_class() -> None:
     lines = tree(*resources("debian-12-databases"))
 
-    begin = lines.index(
-        "postgresql@15-main.service  postgresql  ! its unit file has changed since systemd read it"
-    )
-    home = "/var/lib/postgresql/15/main"
-    assert lines[begin + 1 : begin + 5] == [
+    begin = lines.index("postgresql@15-main.service  postgresql")
+    assert lines[begin + 1 : begin + 11] == [
+        "  ! its unit file has changed since systemd read it",
         "├─ /etc/postgresql/15/main (config)  /  sda1 ext4  D2",
-        f"├─ {home} (data)  /  sda1 ext4  D2  ! deleted while open: {home}/base/5/16390 (/proc/905/fd/12)",
-        (
-            f"├─ {home}/pg_tblspc/16385 -> /srv/space (tablespace)  /srv  sdc1 xfs  D2"
-            "  ! the unit may start without this mount  ! the volume takes no writes"
-        ),
-        (
-            f"└─ {home}/pg_wal -> /mnt/pg_wal (wal)  /mnt  sdb1 ext4  D1  ! needs D2"
-            "  ! the unit may start without this mount"
-        ),
+        "├─ /var/lib/postgresql/15/main (data)  /  sda1 ext4  D2",
+        "│    ! deleted while open: /var/lib/postgresql/15/main/base/5/16390 (/proc/905/fd/12)",
+        "├─ …/pg_tblspc/16385 -> /srv/space (tablespace)  /srv  sdc1 xfs  D2",
+        "│    ! the unit may start without this mount",
+        "│    ! the volume takes no writes",
+        "└─ …/pg_wal -> /mnt/pg_wal (wal)  /mnt  sdb1 ext4  D1",
+        "     ! needs D2",
+        "     ! the unit may start without this mount",
     ]
 
 
 def test_what_is_in_memory_hidden_and_unsynced_says_so_in_its_place() -> None:
     lines = tree(*resources("debian-12-databases"))
 
-    begin = lines.index("redis-server.service  redis  ! fsync does nothing: libeatmydata.so")
-    assert lines[begin + 1].startswith("└─ /var/lib/redis (data)  /var/lib/redis  tmpfs  D0  ! in memory")
-    assert "! a mount hides /var/lib/redis/appendonlydir/appendonly.aof.1.incr.aof" in lines[begin + 1]
+    begin = lines.index("redis-server.service  redis")
+    assert lines[begin + 1 : begin + 5] == [
+        "  ! fsync does nothing: libeatmydata.so",
+        "└─ /var/lib/redis (data)  /var/lib/redis  tmpfs  D0",
+        "     ! in memory or gone with the service, needs D2",
+        "     ! a mount hides /var/lib/redis/appendonlydir/appendonly.aof.1.incr.aof, which it writes to",
+    ]
 
 
 def test_a_path_of_unknown_end_has_no_class_and_its_service_says_why() -> None:
     lines = tree(*resources("no-rights"))
 
-    assert (
-        "mongod.service  mongodb  ! unknown: /etc/mongod.conf cannot be read; what it sets is not known"
-        in lines
-    )
+    begin = lines.index("mongod.service  mongodb")
+    assert lines[begin + 1] == "  ! unknown: /etc/mongod.conf cannot be read; what it sets is not known"
     assert "└─ /tmp/redis (data)" in lines
 
 
 def test_a_containers_layer_is_called_what_it_is() -> None:
     lines = tree(*resources("docker-host"))
 
-    assert "└─ /var/lib/postgresql/data (data)  /  overlay  D0  ! goes with the container" in lines
+    begin = lines.index("└─ /var/lib/postgresql/data (data)  /  overlay  D0")
+    assert lines[begin + 1] == "     ! goes with the container"
 
 
 def test_troubled_services_come_first_and_unexplained_files_last() -> None:

@@ -2,11 +2,13 @@
 
     postgresql@15-main.service  postgresql
     ├─ /var/lib/postgresql/15/main (data)  /  sda1 ext4  D2
-    └─ /var/lib/postgresql/15/main/pg_wal -> /mnt/pg_wal (wal)  /mnt  sdb1 ext4  D1  ! needs D2
+    └─ …/pg_wal -> /mnt/pg_wal (wal)  /mnt  sdb1 ext4  D1
+         ! needs D2
 
 The troubled ones come first. A service of which nothing but open files is known is listed by name at the end.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from holdfast_wire import Resource
@@ -15,6 +17,7 @@ from holdfast_wire.message import Value
 Facts = Mapping[str, Value]
 _LASTING = ("data", "wal", "binlog", "tablespace", "keys")
 _NAMED_MAX = 8
+WIDTH = 110
 
 
 def state_tree(paths: Sequence[Resource], services: Sequence[Resource], volumes: Sequence[Resource]) -> str:
@@ -47,17 +50,34 @@ def state_tree(paths: Sequence[Resource], services: Sequence[Resource], volumes:
 
 def _branch(name: str, facts: Facts, found: list[Facts], volumes: Mapping[str, Facts]) -> list[str]:
     troubles = service_troubles(facts)
-    lines = ["  ".join([name, *_known(facts, "engine"), *(f"! {trouble}" for trouble in troubles)])]
+    lines = ["  ".join([name, *_known(facts, "engine")]), *_told(troubles, "  ")]
     ordered = sorted(found, key=lambda each: (each.get("confidence") == "low", str(each.get("path"))))
     for place, each in enumerate(ordered):
-        twig = "└─" if place == len(ordered) - 1 else "├─"
-        lines.append(f"{twig} {_leaf(each, _volume(each, volumes))}")
+        last = place == len(ordered) - 1
+        volume = _volume(each, volumes)
+        lines.append(f"{'└─' if last else '├─'} {_leaf(each, ordered[:place], volume)}")
+        lines += _told(path_troubles(each, volume), "     " if last else "│    ")
     return lines
 
 
-def _leaf(facts: Facts, volume: Facts) -> str:
+def _told(troubles: list[str], indent: str) -> list[str]:
+    lines = []
+    for trouble in troubles:
+        lines += textwrap.wrap(
+            f"! {trouble}",
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+        )
+    return lines
+
+
+def _leaf(facts: Facts, above: Sequence[Facts], volume: Facts) -> str:
     path, end = str(facts.get("path", "")), str(facts.get("resolved_path", ""))
-    way = f"{path} -> {end}" if end and end != path else path
+    inside = [home for home in (str(each.get("path")) for each in above) if path.startswith(f"{home}/")]
+    shown = f"…{path[len(max(inside, key=len)) :]}" if inside else path
+    way = f"{shown} -> {end}" if end and end != path else shown
     medium = " ".join([*_known(facts, "device"), *_known(facts, "fstype")])
     gone = facts.get("volatile") or facts.get("container_layer")
     class_ = 0 if gone else volume.get("durability_class")
@@ -68,7 +88,7 @@ def _leaf(facts: Facts, volume: Facts) -> str:
     ]
     if facts.get("resolved"):
         parts.append("D?" if class_ is None else f"D{class_}")
-    return "  ".join([*parts, *(f"! {trouble}" for trouble in path_troubles(facts, volume))])
+    return "  ".join(parts)
 
 
 def _volume(facts: Facts, volumes: Mapping[str, Facts]) -> Facts:
