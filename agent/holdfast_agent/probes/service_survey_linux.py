@@ -44,10 +44,11 @@ class Survey(Struct, frozen=True, kw_only=True):
         """A service that has processes; None when they are gone before they could be looked at."""
         engines = group.engines[:ENGINES_MAX]
         main = _main(group, unit, engines)
-        view = self._view(main.pid)
-        if view is None:
+        entered = self._entered(main.pid)
+        if entered is None:
             return None
-        with InsideRoot(self._root(main.pid, view), hanging_mounts(parsed(view.mountinfo))) as root:
+        view, root = entered
+        with root:
             ids = {mount.mount_id for mount in parsed(view.mountinfo)}
             discoveries = [self._discover(process, unit, root, ids) for process in engines]
             denied = [each for each in root.unreadable if each]
@@ -65,9 +66,7 @@ class Survey(Struct, frozen=True, kw_only=True):
                 engine=_engine_name(engine),
                 found=tuple(found),
                 places={each.path: root.place(each.path) for each in found},
-                open_files=tuple(held.files)
-                if _worth(held)
-                else tuple(f for f in held.files if f.deleted or f.shadowed),
+                open_files=tuple(file for file in held.files if file.deleted or file.shadowed),
                 view=view,
                 missing=tuple(_missing(discoveries, held, denied, view)),
                 blind=held.denied,
@@ -95,20 +94,18 @@ class Survey(Struct, frozen=True, kw_only=True):
                 blind=True,
             )
 
-    def _view(self, pid: int) -> View | None:
+    def _entered(self, pid: int) -> tuple[View, InsideRoot] | None:
+        """A process's mounts and root; the agent's own where those may not be seen; None when the process is gone."""
+        process = self.procfs / str(pid)
         try:
-            # Entering is what takes the right; the list of mounts takes the same.
-            (self.procfs / str(pid) / "root").stat()
-            return View(mountinfo=(self.procfs / str(pid) / "mountinfo").read_text("utf-8", "replace"))
+            view = View(mountinfo=(process / "mountinfo").read_text("utf-8", "replace"))
+            return view, InsideRoot(process / "root", hanging_mounts(parsed(view.mountinfo)))
         except PermissionError:
-            return View(
-                mountinfo=self.own_mounts, denied=f"its own view of the machine may not be read; {_RIGHTS}"
-            )
+            denied = f"its own view of the machine may not be read; {_RIGHTS}"
+            own = hanging_mounts(parsed(self.own_mounts))
+            return View(mountinfo=self.own_mounts, denied=denied), InsideRoot(Path("/"), own)
         except OSError:
             return None
-
-    def _root(self, pid: int, view: View) -> Path:
-        return Path("/") if view.denied else self.procfs / str(pid) / "root"
 
     def _discover(
         self, process: Process, unit: UnitRaw | None, root: InsideRoot, mounts: Collection[int]
@@ -206,10 +203,6 @@ def _folder(path: str) -> str:
         if inside != path and "/" in inside:
             return f"{place}/{inside.partition('/')[0]}"
     return posixpath.dirname(path)
-
-
-def _worth(held: Held) -> bool:
-    return any(file.shadowed or file.deleted for file in held.files)
 
 
 def _missing(discoveries: list[Discovery], held: Held, unreadable: list[str], view: View) -> list[str]:

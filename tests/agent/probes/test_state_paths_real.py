@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from holdfast_agent.probe import ProbeContext
+from holdfast_agent.probes.open_files_linux import held_by
+from holdfast_agent.probes.process_table import Process, surroundings
+from holdfast_agent.probes.service_processes import Group
+from holdfast_agent.probes.service_survey_linux import Survey
 from holdfast_agent.probes.state_paths_linux import DeclaredPath, StatePaths, StatePathSettings
 from tests import needs
 from tests.agent.probes.watching import watching
@@ -260,6 +264,21 @@ def test_what_the_operator_declares_wins(redis: Server) -> None:
         str(redis.folder): ("cache", 0, "declared", True),
         "/srv/exports": ("data", 3, "declared", False),
     }
+
+
+def test_a_process_that_is_gone_before_it_is_looked_at_is_no_error() -> None:
+    """Between the list of processes and the look at one of them, any of them may end."""
+    child = subprocess.Popen(["/bin/true"])
+    child.wait()
+    gone = Process(pid=child.pid, parent=1, arguments=("redis-server", "/etc/redis.conf"))
+    own = Path("/proc/self/mountinfo").read_text()
+    survey = Survey(procfs=Path("/proc"), own_mounts=own, declared=())
+
+    seen = survey.running(Group(name="a.service", processes=(gone,), unit=True), None)
+
+    assert seen is None
+    assert held_by(Path("/proc"), [child.pid], None, (), ()).files == []
+    assert surroundings(child.pid).denied is False
 
 
 async def test_a_mount_makes_it_look_at_once_and_a_storm_of_them_does_not(databases: Databases) -> None:
