@@ -1,5 +1,7 @@
 """Rules that ask what a resource rests on: they are asked again when that changes, comes, goes, or is another one."""
 
+import msgspec
+
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.collector.fleet import T0, WARM, Agent, Desk, transitions
@@ -143,3 +145,26 @@ def test_an_alert_on_what_a_path_rests_on_explains_the_paths_own() -> None:
         said_of[device] = row.inhibited_by
 
     assert said_of == {"sda1": "", "sdb1": "DeviceLoses"}
+
+
+def test_a_service_that_two_probes_speak_of_is_gone_only_when_both_see_it_no_more() -> None:
+    """One knows whether it runs, the other what it keeps. A service that died has no paths to be seen; while nobody can
+    ask its manager that is no reason to call its alert solved."""
+    rules = RULES.replace("when: not service.up,", "when: not service.up and volume.dead,").replace(
+        "  - {alert: Watchdog",
+        "  - {alert: ServiceDown, id: T-06, resource: service, when: not up, severity: page,\n"
+        '     summary: "{node}: {resource}"}\n  - {alert: Watchdog',
+    )
+    desk, agent = Desk(rules=rules), Agent()
+    keeps = said("state_paths", ("service", "pg.service", {"stateful": True}))
+    desk.feed(agent.report(service(up=False), keeps))
+    blind = msgspec.structs.replace(said("services"), status=SectionStatus.ERROR)
+
+    after = []
+    for number, sections in enumerate(
+        ((blind, keeps), (blind, said("state_paths")), (said("services"),)), start=1
+    ):
+        desk.feed(agent.report(*sections, held=(said("state_paths"),)), at=WARM + number)
+        after.append(desk.firing())
+
+    assert after == [{("ServiceDown", "pg.service")}, {("ServiceDown", "pg.service")}, set()]

@@ -82,8 +82,8 @@ class Node:
         """When a resource's facts were last observed, collector's clock."""
         self.histories: dict[tuple[str, str, str], Series] = {}
         """(kind, name, fact) → samples, for the facts that rules look back on."""
-        self.owners: dict[ResourceKey, str] = {}
-        """The probe that last stated a resource: its complete silence about it means the resource is gone."""
+        self.owners: dict[ResourceKey, set[str]] = {}
+        """The probes that have stated a resource: the complete silence of all of them means that it is gone."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ class Node:
             if not facts.keys() <= allowed:
                 facts = {key: value for key, value in facts.items() if key in allowed}
             stated[(resource.kind, name)] = facts
-            self.owners[(resource.kind, name)] = section.probe
+            self.owners.setdefault((resource.kind, name), set()).add(section.probe)
         self.sections[section.probe] = HeldSection(
             section, digest, observed_at, section.duration_seconds, stated=stated
         )
@@ -204,14 +204,15 @@ class Node:
     def gone(self, key: ResourceKey) -> bool:
         """Whether a resource is known not to be there any more, which is not the same as not being heard of.
 
-        The probe that stated it is complete and no longer lists it. Which probe that was is not kept over a restart of the
-        collector; then those that list such resources now speak for it, once every section is in.
+        The probes that stated it are complete and no longer list it: one that cannot look may be the one that would see
+        it. Which they were is not kept over a restart of the collector; then those that list such resources now speak for
+        it, once every section is in.
         """
         if any(not held.stale and key in held.stated for held in self.sections.values()):
             return False
-        owner = self.owners.get(key)
-        if owner is not None:
-            return owner in self.sections and self.sections[owner].complete
+        owners = self.owners.get(key)
+        if owners:
+            return all(owner in self.sections and self.sections[owner].complete for owner in owners)
         peers = [held for held in self.sections.values() if any(kind == key[0] for kind, _ in held.stated)]
         return bool(peers) and not self.asked and all(held.complete for held in peers)
 
