@@ -12,6 +12,7 @@ class ResourceKind(StrEnum):
     DEVICE = "device"
     VOLUME = "volume"
     SERVICE = "service"
+    STATE_PATH = "state_path"
     PROBE = "probe"
     COLLECTOR = "collector"
 

@@ -8,7 +8,7 @@ state only what is declared here, and a rule may ask only for what is declared h
 from msgspec import structs
 
 from holdfast_wire.declaration import INT, STR, EventType, Fact, FactType, Origin, ResourceKind
-from holdfast_wire.vocabulary import collector, device, node, probe, service, volume, witness
+from holdfast_wire.vocabulary import collector, device, node, probe, service, state_path, volume, witness
 
 __all__ = [
     "EVENT_TYPES",
@@ -21,7 +21,7 @@ __all__ = [
     "ResourceKind",
 ]
 
-_KINDS = (node, device, volume, witness, service, probe, collector)
+_KINDS = (node, device, volume, witness, service, state_path, probe, collector)
 
 EVENT_TYPES: dict[str, EventType] = {type_.name: type_ for kind in _KINDS for type_ in kind.EVENTS}
 
@@ -73,6 +73,20 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         "metadata",
     ),
     ("volume", "witness_missing_reason"): ("", "reformatted", "deleted", "mount_missing", "wrong_disk"),
+    ("state_path", "role"): (
+        "data",
+        "wal",
+        "binlog",
+        "tablespace",
+        "keys",
+        "config",
+        "log",
+        "temp",
+        "cache",
+        "runtime",
+    ),
+    ("state_path", "confidence"): ("high", "medium", "low"),
+    ("state_path", "container_volume"): ("", "named", "anonymous", "bind"),
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

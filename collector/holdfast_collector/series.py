@@ -113,6 +113,7 @@ _KINDS: tuple[tuple[ResourceKind, tuple[str, ...]], ...] = (
     (ResourceKind.VOLUME, ("mountpoint",)),
     (ResourceKind.DEVICE, ()),
     (ResourceKind.SERVICE, ()),
+    (ResourceKind.STATE_PATH, ("service", "path")),
 )
 """What has series, the most important first: a node with too much loses from the end."""
 _RANK = {kind.value: rank for rank, (kind, _) in enumerate(_KINDS)}

@@ -13,7 +13,6 @@ from holdfast_rules.alert import AlertState
 from holdfast_rules.call import PLURALS
 from holdfast_rules.document import Items, Mistakes, Table, Text, Value, kind_of
 from holdfast_rules.errors import PackError, nearest
-from holdfast_rules.parse import RELATED
 from holdfast_rules.reader import Reader
 from holdfast_rules.rule import Rule
 from holdfast_rules.rule_set import RuleSet
@@ -21,6 +20,7 @@ from holdfast_rules.samples import SAMPLES_MAX, Samples, read_samples
 from holdfast_rules.variants import NodeLabels
 from holdfast_rules.yaml_document import read_document
 from holdfast_wire.fact import FACTS_OF
+from holdfast_wire.relation import RELATED
 
 KEYS = (
     "name",

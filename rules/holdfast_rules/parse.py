@@ -35,6 +35,7 @@ from holdfast_rules.tree import (
     unit_of,
 )
 from holdfast_wire.fact import FACTS_OF, Fact
+from holdfast_wire.relation import RELATED
 
 DEPTH_MAX = 40
 """Nesting of operations; `a and b and c` is one."""
@@ -43,15 +44,6 @@ NUMBER_MAX = 2**53
 """Beyond it a float is not every whole number any more; no fact is larger."""
 TEXT_MAX = 256
 
-RELATED: dict[str, tuple[str, ...]] = {
-    "node": (),
-    "device": ("node",),
-    "volume": ("node", "device"),
-    "service": ("node",),
-    "probe": ("node",),
-    "collector": (),
-}
-"""Kind → the kinds of which one of its kind has exactly one: a volume has one node, a node has many volumes."""
 
 _ORDERS: dict[type[ast.cmpop], Order] = {
     ast.Lt: "<",

@@ -16,10 +16,10 @@ from msgspec import Struct
 
 from holdfast_rules import duration
 from holdfast_rules.errors import ExpressionInvalid, Fault, nearest
-from holdfast_rules.parse import RELATED
 from holdfast_rules.subject import Subject
 from holdfast_wire.fact import FACTS_OF, FactType
 from holdfast_wire.message import Value
+from holdfast_wire.relation import RELATED
 
 LENGTH_MAX = 4096
 SHOWN_MAX = 500

@@ -211,7 +211,9 @@ def _judged(standing: Standing, below: Sequence[Ruling]) -> bool:
                 or any(firing.effect is Verdict.LOST for firing in standing.firing)
             )
         case "state_path":
-            return standing.facts.get("role") not in ROLES_THAT_MAY_VANISH
+            facts = standing.facts
+            # A file that is merely held open is a hint and no claim that state is kept there.
+            return facts.get("role") not in ROLES_THAT_MAY_VANISH and facts.get("confidence") != "low"
         case _:
             return True
 

@@ -154,6 +154,12 @@ async def test_hostile_text_stays_text(target: str) -> None:
                 "services",
                 ("service", f"{HOSTILE}.service", {"up": False, "failed": True, "description": HOSTILE}),
                 ("volume", "8:1", VOLUME | {"mountpoint": HOSTILE, "source": HOSTILE, "fstype": HOSTILE}),
+                ("service", HOSTILE, {"stateful": True, "engine": HOSTILE, "syncs_disabled_by": HOSTILE}),
+                (
+                    "state_path",
+                    HOSTILE,
+                    STATE | dict.fromkeys(("service", "path", "resolved_path", "role"), HOSTILE),
+                ),
                 ("node", "n1", {"os_name": HOSTILE, "boot_dirty_evidence": HOSTILE, "boot_dirty": True}),
                 detail=HOSTILE,
                 missing={HOSTILE: HOSTILE},
@@ -244,6 +250,63 @@ async def test_volume_that_is_not_mounted_says_who_wants_it() -> None:
 
     assert "fstab wants LABEL=db here" in (await page(visited, "/nodes/n1")).text
     assert "/srv is not mounted" in (await page(visited)).text
+
+
+STATE: dict[str, Value] = {
+    "service": "pg.service", "path": "/srv/pg/pg_wal", "role": "wal", "required_class": 2, "confidence": "high",
+    "source": "working directory", "resolved": True, "resolved_path": "/mnt/wal", "mountpoint": "/mnt",
+    "device": "sdb1", "fstype": "ext4", "volatile": False,
+}  # fmt: skip
+
+
+async def test_node_page_shows_where_state_is_kept_and_what_is_wrong_in_its_place() -> None:
+    """Service, path and role, where the path leads, its volume, and the class that volume has."""
+    visited, _ = known(
+        probe("volumes", ("volume", "/mnt", VOLUME | {"mountpoint": "/mnt", "durability_class": 1})),
+        probe("services_systemd", ("service", "pg.service", {"up": True})),
+        probe(
+            "state_paths",
+            ("service", "pg.service", {"stateful": True, "engine": "postgresql"}),
+            (
+                "service",
+                "redis:/r",
+                {"stateful": True, "state_paths_unresolved": 1, "state_unresolved": "no right"},
+            ),
+            ("state_path", "pg.service:/srv/pg/pg_wal", STATE),
+            ("state_path", "app.service:/x", STATE | {"service": "app.service", "confidence": "low"}),
+        ),
+    )
+
+    text = (await page(visited, "/nodes/n1")).text
+
+    assert "pg.service postgresql" in text
+    assert "/srv/pg/pg_wal → /mnt/wal wal D1, needs D2 /mnt sdb1 ext4 working directory" in text
+    assert "redis:/r unknown: no right" in text
+    assert "app.service" not in text, "files that nobody explains are no claim about state"
+    assert "Running (1)" in text, "a database that no service manager knows is no service of unknown state"
+
+
+@pytest.mark.parametrize(
+    ("facts", "class_", "words"),
+    [
+        ({"volatile": True}, 2, "D0: in memory, or gone with the service, needs D2"),
+        ({"container_layer": True}, 2, "D0: goes with the container, needs D2"),
+        ({"resolved": False}, 2, "nobody could follow it"),
+        ({}, None, "nobody knows what survives there"),
+        ({}, 2, "D2"),
+        ({"required_class": 0, "role": "temp"}, 1, "D1, which is enough"),
+    ],
+)
+async def test_a_path_says_whether_what_it_keeps_stays(
+    facts: dict[str, Value], class_: int | None, words: str
+) -> None:
+    known_class: dict[str, Value] = {} if class_ is None else {"durability_class": class_}
+    visited, _ = known(
+        probe("volumes", ("volume", "/mnt", VOLUME | {"mountpoint": "/mnt"} | known_class)),
+        probe("state_paths", ("state_path", "pg.service:/srv/pg/pg_wal", STATE | facts)),
+    )
+
+    assert f" {words} /mnt " in (await page(visited, "/nodes/n1")).text
 
 
 async def test_past_is_marked_as_the_past() -> None:

@@ -109,6 +109,11 @@ def test_what_may_vanish_is_not_judged(role: str) -> None:
     assert path([volume(firing(Verdict.LOST), durability_class=0)], role=role, required_class=0) is None
 
 
+def test_a_path_that_is_only_guessed_at_is_not_judged() -> None:
+    """What nobody explains is no claim about state, so it cannot be a broken one."""
+    assert path([volume(durability_class=0)], confidence="low") is None
+
+
 def test_a_log_on_a_lost_volume_is_a_risk_and_no_loss() -> None:
     ruling = ruled(path([volume(firing(Verdict.LOST))], role="log", required_class=1))
 

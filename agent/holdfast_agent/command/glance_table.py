@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from holdfast_agent.command.glance import Glance
+from holdfast_agent.command.state_tree import state_tree
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 
 WIDTH = 110
-_OWN_TABLE = ("node", "volume", "service", "device")
+_OWN_TABLE = ("node", "volume", "service", "state_path", "device")
 _DEVICE_COLUMNS = frozenset(
     {"type", "size_bytes", "medium", "model", "parents", "leaf_devices", "durability_class"}
     | {"durability_class_reason", "durability_class_declared"}
@@ -24,6 +25,7 @@ def render(node: str, glance: Glance) -> str:
     blocks = [
         _node(node, resources["node"]),
         _volumes(resources["volume"], _witnessed(glance)),
+        state_tree(resources["state_path"], resources["service"], resources["volume"]),
         _devices(resources["device"]),
         _services(resources["service"]),
         *(_others(kind, resources[kind]) for kind in sorted(resources) if kind not in _OWN_TABLE),
@@ -148,6 +150,15 @@ def service_trouble(facts: dict[str, Value]) -> str:
     if facts.get("restart_looping"):
         return f"restarting again and again ({facts.get('restarts_total', '?')} times)"
     return ""
+
+
+def _merged(resources: list[Resource]) -> list[Resource]:
+    """One resource per service that the service manager tells of; what another probe knows of it besides is added."""
+    facts: dict[str, dict[str, Value]] = {}
+    for resource in resources:
+        facts.setdefault(resource.name, {}).update(resource.facts)
+    managed = [name for name, known in facts.items() if "up" in known]
+    return [Resource(kind="service", name=name, facts=facts[name]) for name in managed]
 
 
 def _services(resources: list[Resource]) -> str:

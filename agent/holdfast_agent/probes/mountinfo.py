@@ -18,6 +18,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class Mount(Struct, frozen=True, kw_only=True):
     """One line of mountinfo."""
 
+    mount_id: int = 0
+    """Unique within one namespace while it is mounted; `fdinfo` names it."""
     number: str
     """major:minor of the device, the same for all mounts of one filesystem."""
     root: str
@@ -54,6 +56,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
             continue
         mounts.append(
             Mount(
+                mount_id=int(fields[0]) if fields[0].isdigit() else 0,
                 number=fields[2],
                 root=unescape(fields[3]),
                 mountpoint=unescape(fields[4]),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 from holdfast_rules import Rule, RuleSet
 from holdfast_wire import fact
+from holdfast_wire.relation import REFERENCES
 
 _SETS_MAX = 10_000
 """Sets of changed facts remembered; a handful is usual."""
@@ -48,14 +49,21 @@ class Affected:
             found = tuple(
                 rule
                 for rule in self._rules.of_kind(kind)
-                if any(name in changed or name.removeprefix(f"{kind}.") in changed for name in rule.names)
+                if any(self._reads(kind, name, changed) for name in rule.names)
                 or (rule.surveys and "" in changed)
             )
             self._own[(kind, changed)] = found
         return found
 
+    @staticmethod
+    def _reads(kind: str, name: str, changed: frozenset[str]) -> bool:
+        """Whether a rule that reads `name` reads one of the changed facts: itself, or to know whom to ask."""
+        if name in changed or name.removeprefix(f"{kind}.") in changed:
+            return True
+        return REFERENCES.get(kind, {}).get(name.partition(".")[0]) in changed
+
     def elsewhere(self, kind: str, changed: Iterable[str]) -> list[Rule]:
-        """The rules on other kinds of resource, of the same node, that read one of the changed facts."""
+        """The rules on other kinds of resource that read one of the changed facts: of what rests on this one."""
         if not self._elsewhere:
             return []
         return [rule for name in changed for rule in self._elsewhere.get((kind, name), ())]

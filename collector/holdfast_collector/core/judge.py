@@ -61,8 +61,8 @@ class Court:
         self._by_node: dict[str, set[str]] = {}
         self._firing: dict[tuple[str, str], set[str]] = {}
         """(node, alert name) → resources on which it fires."""
-        self._untold: dict[str, Transition] = {}
-        """Keys of alerts that fire and nobody was told of, as judged since the last `tell`."""
+        self._untold: dict[str, tuple[Transition, frozenset[str]]] = {}
+        """Keys of alerts that fire and nobody was told of, as judged since the last `tell` → and what each rests on."""
 
     def restore(self, tracked: Iterable[Tracked], resolved: Iterable[Resolved]) -> None:
         """Take up what the store kept."""
@@ -118,7 +118,7 @@ class Court:
                     self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
                     judged.add((resource_key, rule.id))
             for rule in affected.elsewhere(kind, names):
-                for other in [place for place in node.resources if place[0] == rule.resource]:
+                for other in node.resting_on(rule.resource, resource_key):
                     if (other, rule.id) not in judged:
                         subject = ResourceSubject(node, other)
                         self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
@@ -285,7 +285,8 @@ class Court:
         if alert is not None:
             self._put(tracked)
             if _to_tell(rule, tracked):
-                self._untold.setdefault(tracked.key, transition)
+                place = (alert.kind, alert.resource)
+                self._untold.setdefault(tracked.key, (transition, node.rests_on(place)))
         if transition is not Transition.NONE:
             if alert is not None:
                 commit.alerts[tracked.key] = tracked
@@ -300,11 +301,11 @@ class Court:
         Called when everything that one event changes has been judged, for the explanation may come with what it explains.
         """
         untold, self._untold = self._untold, {}
-        for alert_key, transition in untold.items():
+        for alert_key, (transition, rests_on) in untold.items():
             before = self.alerts.get(alert_key)
             if before is None:
                 continue
-            tracked = structs.replace(before, inhibited_by=self._inhibitor(before))
+            tracked = structs.replace(before, inhibited_by=self._inhibitor(before, rests_on))
             if not tracked.inhibited_by:
                 tracked = structs.replace(tracked, notified=True)
                 commit.notices.extend(self._notices(tracked, "firing", at))
@@ -342,13 +343,13 @@ class Court:
             and (status == "firing" or receiver.takes_resolved)
         ]
 
-    def _inhibitor(self, tracked: Tracked) -> str:
-        """The alert that explains this one: on the same resource, or on the node it belongs to."""
+    def _inhibitor(self, tracked: Tracked, rests_on: frozenset[str]) -> str:
+        """The alert that explains this one: on the same resource, or on one it rests on, its node included."""
         alert = tracked.alert
         rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
         for name in rule.inhibited_by if rule else ():
             resources = self._firing.get((alert.node, name), set())
-            if f"{alert.kind}:{alert.resource}" in resources or f"node:{alert.node}" in resources:
+            if f"{alert.kind}:{alert.resource}" in resources or not rests_on.isdisjoint(resources):
                 return name
         return ""
 

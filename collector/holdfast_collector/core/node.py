@@ -12,6 +12,7 @@ from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
+from holdfast_wire.relation import REFERENCES
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""
@@ -31,6 +32,7 @@ _EVENTLESS: dict[str, dict[str, Value]] = {
 
 
 _NOTHING: dict[str, Value] = {}
+_NO_REFERENCE: dict[str, str] = {}
 
 
 class HeldSection(Struct):
@@ -102,8 +104,8 @@ class Node:
         """(kind, name, fact) → samples, for the facts that rules look back on."""
         self.verdicts: Mapping[ResourceKey, str] = {}
         """What is said of its resources, see `rulings`: a fact of theirs that rules may ask for."""
-        self.owners: dict[ResourceKey, str] = {}
-        """The probe that last stated a resource: its complete silence about it means the resource is gone."""
+        self.owners: dict[ResourceKey, set[str]] = {}
+        """The probes that have stated a resource: the complete silence of all of them means that it is gone."""
 
     @property
     def name(self) -> str:
@@ -128,7 +130,7 @@ class Node:
             if not facts.keys() <= allowed:
                 facts = {key: value for key, value in facts.items() if key in allowed}
             stated[(resource.kind, name)] = facts
-            self.owners[(resource.kind, name)] = section.probe
+            self.owners.setdefault((resource.kind, name), set()).add(section.probe)
         self.sections[section.probe] = HeldSection(
             section, digest, observed_at, section.duration_seconds, stated=stated
         )
@@ -208,17 +210,37 @@ class Node:
             "stale": held.stale,
         }
 
+    def resting_on(self, kind: str, key: ResourceKey) -> list[ResourceKey]:
+        """The resources of `kind` that rest on the resource `key`: all of them, when it is the node itself."""
+        naming = REFERENCES.get(kind, _NO_REFERENCE).get(key[0])
+        return [
+            place
+            for place, facts in self.resources.items()
+            if place[0] == kind and (naming is None or facts.get(naming) == key[1])
+        ]
+
+    def rests_on(self, key: ResourceKey) -> frozenset[str]:
+        """`kind:name` of all that a resource rests on, and of what those rest on: its volume, that one's device, the node."""
+        found = {f"node:{self.name}"}
+        facts = self.resources.get(key, _NOTHING)
+        for kind, fact_name in REFERENCES.get(key[0], _NO_REFERENCE).items():
+            name = facts.get(fact_name)
+            if isinstance(name, str) and name:
+                found |= {f"{kind}:{name}", *self.rests_on((kind, name))}
+        return frozenset(found)
+
     def gone(self, key: ResourceKey) -> bool:
         """Whether a resource is known not to be there any more, which is not the same as not being heard of.
 
-        The probe that stated it is complete and no longer lists it. Which probe that was is not kept over a restart of the
-        collector; then those that list such resources now speak for it, once every section is in.
+        The probes that stated it are complete and no longer list it: one that cannot look may be the one that would see
+        it. Which they were is not kept over a restart of the collector; then those that list such resources now speak for
+        it, once every section is in.
         """
         if any(not held.stale and key in held.stated for held in self.sections.values()):
             return False
-        owner = self.owners.get(key)
-        if owner is not None:
-            return owner in self.sections and self.sections[owner].complete
+        owners = self.owners.get(key)
+        if owners:
+            return all(owner in self.sections and self.sections[owner].complete for owner in owners)
         peers = [held for held in self.sections.values() if any(kind == key[0] for kind, _ in held.stated)]
         return bool(peers) and not self.asked and all(held.complete for held in peers)
 
@@ -232,7 +254,7 @@ class Node:
             return False
         if kind == "probe":
             return True
-        owners = {probe for (owned, _), probe in self.owners.items() if owned == kind}
+        owners = {probe for (owned, _), probes in self.owners.items() if owned == kind for probe in probes}
         speakers = [
             held
             for probe, held in self.sections.items()
@@ -292,8 +314,11 @@ class ResourceSubject:
         self.facts: Mapping[str, Value] = node.resources.get(key, {})
 
     def related(self, kind: str) -> Mapping[str, Value] | None:
-        """The facts of the one resource of another kind that this one belongs to: so far its node."""
-        return self._node.resources.get(("node", self.node)) if kind == "node" else None
+        """The facts of the one resource of another kind that this one rests on; None when none is known."""
+        if kind == "node":
+            return self._node.resources.get(("node", self.node))
+        name = self.facts.get(REFERENCES.get(self.kind, _NO_REFERENCE).get(kind, ""))
+        return self._node.resources.get((kind, name)) if isinstance(name, str) else None
 
     def others(self, kind: str, resting: bool) -> Others:
         """The resources of a kind on the node, or those that name this one as what they rest on."""

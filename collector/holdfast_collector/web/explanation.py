@@ -204,6 +204,6 @@ class _Source:
             f"{held.section.probe} {held.section.status.value}: {held.section.detail}".rstrip(": ")
             for held in self._node.sections.values()
             if not held.complete
-            and (self._node.owners.get((kind, name)) == held.section.probe or not held.stated)
+            and (held.section.probe in self._node.owners.get((kind, name), ()) or not held.stated)
         ]
         return "; ".join(failing) or "no probe states it"

@@ -16,6 +16,7 @@ from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
 from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
+from holdfast_collector.web.state_view import StateView, state_views
 from holdfast_collector.web.verdict_view import VerdictView, verdict_views
 from holdfast_collector.web.witness_view import WitnessView, witness_views
 from holdfast_collector.web.words import NEVER, Moment, counted, moment, percent, plain, size, span
@@ -123,6 +124,8 @@ class NodeView(Struct, frozen=True, kw_only=True):
     services_unknown: list[ServiceView]
     """What was said of them is the past."""
     services_why: str
+    kept: list[StateView]
+    """Where services keep what must last."""
     probes: list[ProbeView]
     events: list[Row]
     machine: list[Row]
@@ -144,7 +147,7 @@ def node_view(context: Context, node: Node) -> NodeView:
     volumes.sort(key=lambda volume: (volume.tone != "bad", not volume.alerts, volume.mountpoint))
     services = [
         _service(name, facts, names.get(("service", name), []), as_of, now)
-        for name, facts, as_of in _known(node, "service", now)
+        for name, facts, as_of in _known(node, "service", now, "services")
     ]
     services.sort(key=lambda service: (service.tone != "bad", not service.alerts, service.name))
     troubled = [service for service in services if service.tone == "bad" or service.alerts]
@@ -168,6 +171,12 @@ def node_view(context: Context, node: Node) -> NodeView:
         services_other=[service for service in calm if service.tone == "quiet"][:SERVICES_SHOWN],
         services_unknown=[service for service in calm if service.tone == "unknown"][:SERVICES_SHOWN],
         services_why="" if services else _why_none(node, "service"),
+        kept=state_views(
+            _known(node, "state_path", now),
+            {name: facts for name, facts, _ in _known(node, "service", now, "state_paths")},
+            {name: facts for name, facts, _ in _known(node, "volume", now)},
+            names,
+        ),
         probes=[_probe(node, held, now) for held in node.sections.values()],
         events=_events(node, now),
         machine=_machine(node, now),
@@ -179,14 +188,19 @@ def _in(rows: Iterable[Tracked], state: AlertState) -> list[Tracked]:
     return alert_view.gravest((row for row in rows if row.alert.state is state), ALERTS_SHOWN)
 
 
-def _known(node: Node, kind: str, now: float) -> list[tuple[str, Facts, Moment]]:
-    """Resources of a kind: name, facts, and when they were seen last if that is the past."""
+def _known(node: Node, kind: str, now: float, probe: str = "") -> list[tuple[str, Facts, Moment]]:
+    """Resources of a kind: name, facts, and when they were seen last if that is the past.
+
+    `probe`: how the name of the probes begins that count. A service is also one of which only its paths are known, and
+    what is known of its paths lately says nothing about whether it runs.
+    """
+    sections = [held for held in node.sections.values() if held.section.probe.startswith(probe)]
     fresh = {name: facts for (known, name), facts in node.resources.items() if known == kind}
     rows: list[tuple[str, Facts, Moment]] = [
-        (name, facts, NEVER) for name, facts in fresh.items() if _stated_fresh(node, (kind, name))
+        (name, facts, NEVER) for name, facts in fresh.items() if _stated_fresh(sections, (kind, name))
     ]
     listed = {name for name, _, _ in rows}
-    for held in node.sections.values():
+    for held in sections:
         if held.stale:
             seen = moment(held.observed_at, now)
             rows += [
@@ -197,9 +211,9 @@ def _known(node: Node, kind: str, now: float) -> list[tuple[str, Facts, Moment]]
     return rows
 
 
-def _stated_fresh(node: Node, key: tuple[str, str]) -> bool:
+def _stated_fresh(sections: Iterable[HeldSection], key: tuple[str, str]) -> bool:
     """Whether a probe says anything of it now. Counts of events alone are history."""
-    return any(not held.stale and key in held.stated for held in node.sections.values())
+    return any(not held.stale and key in held.stated for held in sections)
 
 
 def _why_none(node: Node, kind: str) -> str:

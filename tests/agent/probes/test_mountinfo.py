@@ -9,6 +9,7 @@ def test_a_line_with_optional_fields_and_escapes_is_read_whole() -> None:
 
     assert parse_mountinfo(line) == (
         Mount(
+            mount_id=36,
             number="98:0",
             root="/mnt1",
             mountpoint="/mnt/with space",

@@ -54,6 +54,7 @@ def test_the_recorded_machines_show_every_declared_fact_with_its_type(poll: type
 SHOWN_BY_A_TEST_OF_ITS_OWN = {
     "host": {("node", "clock_step_seconds")},
     "devices": {("volume", "durability_class_found")},
+    "state_paths": {("state_path", "moved_from")},
 }
 
 

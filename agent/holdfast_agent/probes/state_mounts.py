@@ -1,0 +1,134 @@
+"""From a mount in one service's view to the volume it is on the machine.
+
+The same filesystem has one number (major:minor of its superblock) in every view, and `root` says which of its folders is
+mounted; the two together say where a path of one view is in another. The volume is the one that the `volumes` probe names.
+"""
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from msgspec import Struct
+
+from holdfast_agent.probes.mountinfo import Mount, parse_mountinfo
+from holdfast_agent.probes.state_roles import below
+from holdfast_agent.probes.volume_choice import MEMORY_DEVICES, MEMORY_TYPES, NETWORK_TYPES, choose_volumes
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_VOLUME = re.compile(r"(?:^|/)volumes/([^/]+)/_data(?:/|$)")
+_LAYERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
+_PRIVATE_TMP = re.compile(r"/(?:var/)?tmp/systemd-private-")
+_UNSYNCED: dict[str, tuple[str, ...]] = {
+    "overlay": ("volatile", "fsync=volatile"),
+    "cifs": ("nostrictsync",),
+    "smb3": ("nostrictsync",),
+}
+"""Filesystem → options with which fsync is nothing, or does not reach the server (A-08, A-21)."""
+
+
+@lru_cache(maxsize=64)
+def parsed(mountinfo: str) -> tuple[Mount, ...]:
+    """A list of mounts; they change rarely and are asked for many paths."""
+    return parse_mountinfo(mountinfo)
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """What a path's mount is on the machine."""
+
+    mountpoint: str = ""
+    """The volume; empty when no volume holds it."""
+    machine_path: str = ""
+    machine_mountpoint: str = ""
+    """The machine's mount right below the path, which may be a part of the volume mounted elsewhere."""
+    volatile: bool = False
+    container_layer: bool = False
+    container_volume: str = ""
+    syncs_ignored: bool = False
+
+
+class Machine:
+    """The machine's mounts, asked for many paths."""
+
+    def __init__(self, machine: str, own: str) -> None:
+        mounts = parsed(machine or own)
+        self._mounts: Mapping[str, Mount] = {mount.mountpoint: mount for mount in mounts}
+        volumes = choose_volumes(mounts, parsed(own or machine))
+        self._volumes = {volume.mount.number: volume for volume in volumes}
+        root = self._mounts.get("/")
+        self.root_number = root.number if root else ""
+        self.mountpoints = frozenset(self._mounts)
+
+    def holding(self, path: str) -> Mount | None:
+        """The uppermost mount on which a path of the machine lies."""
+        while path not in self._mounts:
+            if path == "/":
+                return None
+            path = posixpath.dirname(path)
+        return self._mounts[path]
+
+    def ending(self, mount: Mount, path: str, *, container: bool) -> Ending:
+        """What is at `path`, which lies on `mount` of a service's view."""
+        inside = posixpath.normpath(posixpath.join(mount.root, _rest(path, mount.mountpoint)))
+        there = self._place_of(mount.number, inside)
+        volume = self._volumes.get(mount.number)
+        layer = container and volume is None and mount.fstype in _LAYERS
+        upper = _option(mount, "upperdir")
+        if layer and upper:
+            below_it = self.holding(upper)
+            volume = self._volumes.get(below_it.number) if below_it else None
+        named = _VOLUME.search(mount.root)
+        how = "" if not container or layer else "bind"
+        if how and named:
+            how = "anonymous" if _ANONYMOUS.fullmatch(named[1]) else "named"
+        on = self.holding(there) if there else None
+        return Ending(
+            mountpoint=volume.mount.mountpoint[:512] if volume else "",
+            machine_path=there,
+            machine_mountpoint=on.mountpoint if on else "",
+            volatile=self._volatile(mount, upper) or bool(_PRIVATE_TMP.match(there)),
+            container_layer=layer,
+            container_volume=how,
+            syncs_ignored=bool(set(_UNSYNCED.get(mount.fstype, ())) & set(mount.super_options)),
+        )
+
+    def _place_of(self, number: str, inside: str) -> str:
+        """Where the machine sees a folder of a filesystem; empty when it does not."""
+        ways = [
+            mount for mount in self._mounts.values() if mount.number == number and below(inside, mount.root)
+        ]
+        if not ways:
+            return ""
+        way = max(ways, key=lambda mount: (len(mount.root), -len(mount.mountpoint)))
+        return posixpath.normpath(posixpath.join(way.mountpoint, _rest(inside, way.root)))
+
+    def _volatile(self, mount: Mount, upper: str) -> bool:
+        if mount.fstype in MEMORY_TYPES:
+            return True
+        if mount.fstype in _LAYERS and upper:
+            under = self.holding(upper)
+            return under is not None and under.fstype in MEMORY_TYPES
+        device = mount.source.rpartition("/")[2]
+        return mount.source.startswith("/dev/") and device.rstrip("0123456789") in MEMORY_DEVICES
+
+
+def hanging_mounts(mounts: Sequence[Mount]) -> dict[str, int]:
+    """mountpoint → id of what must not be touched: another machine, a process, or a trigger answers there.
+
+    Where one is hidden by a mount that was put over it, it is not in the way.
+    """
+    uppermost = {mount.mountpoint: mount for mount in mounts}
+    return {
+        place: mount.mount_id
+        for place, mount in uppermost.items()
+        if mount.fstype in NETWORK_TYPES or mount.fstype.startswith("fuse") or mount.fstype == "autofs"
+    }
+
+
+def _rest(path: str, place: str) -> str:
+    """What is left of the path below the place, relative."""
+    return path[len(place.rstrip("/")) :].lstrip("/")
+
+
+def _option(mount: Mount, name: str) -> str:
+    return next((o[len(name) + 1 :] for o in mount.super_options if o.startswith(f"{name}=")), "")
