@@ -1,6 +1,7 @@
 """Witnesses and reads through the whole core: committed, acknowledged, answered, judged, and said to people."""
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -965,3 +966,77 @@ def test_a_disk_that_lies_is_convicted_once_whatever_the_network_does(seed: int)
 
     (breach,) = chain(upon).breaches
     assert (breach.kind, breach.records) == (BreachKind.LOST_TAIL, 75 - newest), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_clone_is_called_a_fork_and_never_a_loss(seed: int) -> None:
+    """Two machines from one disk, each with its own clock, epoch and delays. Nothing was lost; two write."""
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 60)
+    twin = Witnessed(agent.disk.copy("b"))
+    if draw.random() < 0.5:
+        twin.disk.cut(60 - draw.randrange(1, 30))
+    twin.epoch = max(1, agent.epoch + draw.randrange(-1, 2))
+    at = lived(upon, agent, draw.randrange(0, 5), at)
+    twin.reboot(at, "boot-clone")
+    due: list[tuple[float, int, Any, Witnessed]] = []
+    for machine, start in ((agent, at), (twin, at + draw.uniform(5, 20))):
+        script = [(start + 10.0 * turn, "alive") for turn in range(30)]
+        script += [(start + 7.0 + 60.0 * turn, "witness") for turn in range(5)]
+        if machine is twin:
+            script += [(start - 1.0, "born"), (start - 0.5, "read"), (start + 35.0, "again")]
+        for when, what in sorted(script):
+            make: dict[str, Any] = {
+                "alive": machine.alive,
+                "witness": machine.witness,
+                "born": machine.born,
+                "read": machine.read,
+                "again": partial(machine.read, cause=ReadCause.AGAIN),
+            }
+            message = make[what](when)
+            due.append((when + draw.uniform(0.0, 2.0), len(due), message, machine))
+
+    for when, _, message, _ in sorted(due, key=lambda one: one[:2]):
+        upon.feed(message, when)
+
+    assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.FORK], f"seed {seed}"
+    assert (chain(upon).state, facts(upon)["witness_lost"]) == (ChainState.FROZEN, False), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_machine_that_was_set_back_is_no_clone(seed: int) -> None:
+    """The same copy, but its original is gone: one machine, and what it lost is measured."""
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 60)
+    late = [agent.witness(at + second) for second in range(draw.randrange(0, 3))]
+    newest = 61 - draw.randrange(2, 30)
+    promised = 60 + len(late)
+    agent.disk.cut(newest)
+    agent.disk.line = "b"
+    agent.epoch = max(1, agent.epoch - draw.randrange(0, 2))
+    instance = draw.choice(["i-1", "i-2"])
+    agent.machine = type(agent.machine)(machine_id="m-1", instance_id=instance)
+    at += draw.uniform(20.0, 4000.0)
+    agent.reboot(at, "boot-2")
+    stop = draw.choice(["clean", "dirty"])
+    messages: list[Any] = [
+        agent.born(at + 10, stop),
+        agent.alive(at + 10),
+        agent.read(at + 10, previous_boot=stop),
+    ]
+    for place in sorted((draw.randrange(len(messages) + 1) for _ in late), reverse=True):
+        messages.insert(place, late.pop())
+    for message in messages:
+        at += 0.5
+        upon.feed(message, at + 10)
+    for turn in range(10):
+        upon.feed(agent.alive(at + 20 + turn), at + 20 + turn)
+
+    upon.feed(agent.read(at + 45, ReadCause.AGAIN, previous_boot=stop), at + 45)
+    upon.feed(agent.read(at + 95, ReadCause.DAILY, previous_boot=stop), at + 95)
+
+    (breach,) = chain(upon).breaches
+    kind = "restored" if instance == "i-2" else "rolled_back" if stop == "clean" else "lost_tail"
+    assert (breach.kind.value, breach.records) == (kind, promised - newest), f"seed {seed}"
