@@ -514,6 +514,20 @@ def test_a_reboot_whose_volumes_are_not_read_is_told_after_two_minutes() -> None
     assert (row.received_at, row.fields["fate"], row.fields["unread"]) == (at + 160, "crash", "/srv")
 
 
+def test_a_second_boot_closes_what_was_still_open_of_the_first() -> None:
+    """A machine that crashes again before its disks were read: each boot is told."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 10)
+    agent.reboot(at + 30)
+    upon.feed(agent.born(at + 40, "dirty"), at + 40)
+    agent.reboot(at + 60, "boot-3")
+
+    effects = upon.feed(agent.born(at + 70, "dirty"), at + 70)
+
+    (fate,) = [row for row in commit_of(effects).events if row.type == "reboot_fate"]
+    assert (fate.fields["boot_id"], fate.fields["fate"], fate.fields["unread"]) == ("boot-2", "crash", "/srv")
+
+
 def test_a_restore_on_another_machine_is_told_as_one_fate_and_a_changed_identity() -> None:
     upon, agent = desk(), Witnessed()
     at = lived(upon, agent, 100)

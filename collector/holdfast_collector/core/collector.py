@@ -248,9 +248,7 @@ class Collector:
         heard(node.lives, message, event.at)
         folded = self._fold(node, message, event, commit, effects)
         if folded is not None:
-            folded.touched |= self._standing.heard(node, before, message, event.at)
-            if self._standing.complete(node, event.at):
-                folded.add(self._standing.close(node, event.at, commit))
+            folded.add(self._standing.heard(node, before, message, event.at, commit))
             self._settle(node, folded, event.at, commit, effects)
         # A heartbeat that moves nothing but its position is not written: after a restart an older position only
         # means that a late report may count once, and the next one mends it.
