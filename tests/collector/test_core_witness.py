@@ -11,6 +11,7 @@ from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import State
 from holdfast_wire import Ack, ChainHead, Expect, ReadCause, VolumeIdentity, Witness
+from holdfast_wire.message import DeathReason
 from tests.collector.fleet import WARM, Desk, commit_of, published, rejected
 from tests.collector.witnessed import (
     CHAIN,
@@ -650,7 +651,9 @@ def test_a_volume_formatted_anew_is_lost_by_two_reads() -> None:
     agent.reboot(at)
     upon.feed(agent.read(at, chain_id="", head=None), at)
     assert (facts(upon)["witness_lost"], facts(upon)["witness_suspected"]) == (False, True)
+    assert facts(upon)["witness_missing_reason"] == "reformatted"
     upon.feed(agent.witness(at + 20), at + 20)
+    assert chain(upon, "d1" * 16).writer.filesystem_id == "fs-2"
 
     upon.feed(agent.read(at + 35, ReadCause.AGAIN), at + 35)
 
@@ -693,6 +696,25 @@ def test_a_deleted_chain_is_missed_until_an_operator_takes_note() -> None:
         False,
         set(),
     )
+
+
+def test_a_chain_of_an_installation_that_was_replaced_is_left_behind_without_a_word() -> None:
+    """A new agent begins its own chain; it names the old one, which is whole, once."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    upon.feed(agent.death(DeathReason.STOPPED), at)
+    anew = Witnessed(Disk(chain_id="d1" * 16), install="install-2", boot=agent.boot)
+    anew.began_at = agent.began_at
+    upon.feed(anew.born(at + 10), at + 10)
+    own, anew.disk, anew.owner = anew.disk, agent.disk, agent.install
+    upon.feed(anew.read(at + 10, ReadCause.AGENT_START), at + 10)
+    anew.disk, anew.owner = own, anew.install
+    upon.feed(anew.witness(at + 20), at + 20)
+
+    upon.feed(anew.read(at + 100, ReadCause.DAILY), at + 100)
+
+    assert (chain(upon).state, upon.firing()) == (ChainState.ENDED, set())
+    assert (facts(upon)["witness_seq"], facts(upon)["witness_missing"]) == (1, False)
 
 
 def test_a_deleted_chain_that_comes_back_is_missed_no_more() -> None:

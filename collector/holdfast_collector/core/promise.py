@@ -32,11 +32,10 @@ class Sender(StrEnum):
     """An earlier boot, and it lives: there are two machines."""
 
 
-def begun_by(witness: Witness, at: float) -> ChainRecord:
-    """A chain that is met by a witness first."""
-    writer = Writer(
-        install_id=witness.install_id, boot_id=witness.boot_id, epoch=witness.epoch, mono=witness.mono
-    )
+def begun_by(witness: Witness, known: Writer | None, at: float) -> ChainRecord:
+    """A chain that is met by a witness first. `known`: machine and volume as this boot reported them before."""
+    writer = known or Writer(install_id=witness.install_id, boot_id=witness.boot_id)
+    writer = structs.replace(writer, epoch=witness.epoch, mono=witness.mono)
     return ChainRecord(
         node=witness.node,
         chain_id=witness.chain_id,

@@ -23,7 +23,7 @@ from holdfast_collector.core.comparison import Beside, Case, Conclusion, Row, be
 from holdfast_collector.core.exhibit import corruption_words, fork_words, loss_words
 from holdfast_collector.core.heard import Heard, breach_of, forked
 from holdfast_collector.core.survival import event_class, survived
-from holdfast_wire import ChainHead, ChainReport
+from holdfast_wire import ChainHead, ChainReport, Position
 
 
 def begun_by_read(report: ChainReport, made_at: float, at: float, *, foreign: str = "") -> ChainRecord:
@@ -43,7 +43,7 @@ def begun_by_read(report: ChainReport, made_at: float, at: float, *, foreign: st
         told_seq=report.acknowledged_seq,
         clean_stop=report.clean_stop,
         marks=with_marks(report.hashes, (head,) if head else ()),
-        writer=_writer(report),
+        writer=writer_of(report),
         metadata_seq=report.metadata_seq,
         reads=(_read(report, made_at, kind),),
         read_mode=report.read_mode,
@@ -54,9 +54,12 @@ def begun_by_read(report: ChainReport, made_at: float, at: float, *, foreign: st
 def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -> Heard:
     """The chain that was found, after `row` was concluded of it. `announced` is the reason of a restore under way."""
     record, report = case.known, case.report
+    if (record.writer.install_id, record.writer.boot_id) != (report.install_id, report.boot_id):
+        # Positions of another boot's messages, or another installation's, are not to be compared with these.
+        record = structs.replace(record, head_position=Position(0, 0))
     match row.conclusion:
         case Conclusion.UNREADABLE | Conclusion.STALE:
-            return Heard(record=record)
+            return Heard(record=case.known)
         case Conclusion.CLOSED:
             return Heard(record=record, conclusion=row.conclusion)
         case Conclusion.FORK:
@@ -69,14 +72,14 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
         case _:
             pass
     read = _read(report, made_at, shortage_kind(case))
-    heard = _compared(case, row, at, announced)
+    heard = _compared(structs.replace(case, chain=record), row, at, announced)
     shown = beside(case)
     after = structs.replace(
         heard.record,
         reads=with_read(record, read),
         told_seq=max(record.told_seq, report.acknowledged_seq),
         read_mode=report.read_mode,
-        writer=_writer(report),
+        writer=writer_of(report),
         volume=report.identity.volume if Beside.MOVED in shown else record.volume,
         found_on="",
         missing="",
@@ -192,7 +195,8 @@ def _named(report: ChainReport) -> tuple[ChainHead, ...]:
     return (*report.hashes, report.head) if report.head else tuple(report.hashes)
 
 
-def _writer(report: ChainReport) -> Writer:
+def writer_of(report: ChainReport) -> Writer:
+    """Who reads, on which machine and volume."""
     return Writer(
         install_id=report.install_id,
         boot_id=report.boot_id,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import structs
 
 from holdfast_collector.core.absence import hear_absence
-from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState
+from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState, Writer
 from holdfast_collector.core.comparison import ABSENT, PRESENT, Case, compare
 from holdfast_collector.core.counting import state_event
 from holdfast_collector.core.effect import Commit, Effect, Noted, Publish
@@ -23,7 +23,7 @@ from holdfast_collector.core.lives import together
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.precedence import later_reads, sender_of, stale, unread
 from holdfast_collector.core.promise import begun_by, hear_witness
-from holdfast_collector.core.reading import begun_by_read, hear_read
+from holdfast_collector.core.reading import begun_by_read, hear_read, writer_of
 from holdfast_collector.core.reboot_fate import noted
 from holdfast_collector.core.record import RestoreWindow
 from holdfast_collector.core.witness_facts import EXCUSED_BY, observed_at, volumes_of, witness_facts
@@ -48,6 +48,8 @@ class Testimony:
         self._court = court
         self._holders: dict[str, set[str]] = {}
         """chain_id → nodes that know it."""
+        self._told: dict[tuple[str, str], Writer] = {}
+        """(node, volume) → machine and volume as they were told last, for chains that begin by a witness."""
         self._restored_at = 0.0
         """When a volume proved last that this collector had forgotten something."""
         self._behind: set[tuple[str, str]] = set()
@@ -83,7 +85,9 @@ class Testimony:
             if len(node.chains) >= CHAINS_MAX:
                 effects.append(Noted(node.name, "chain not taken", f"{CHAINS_MAX} chains are known"))
                 return Folded(set(), set(), [], [])
-            record = begun_by(witness, at)
+            told = self._told.get((node.name, witness.volume))
+            same = told and (told.install_id, told.boot_id) == (witness.install_id, witness.boot_id)
+            record = begun_by(witness, told if same else None, at)
         sender = sender_of(node, record, witness)
         later = later_reads(node, record, witness, sender)
         forgetful = self._restored_at > _heard_at(record)
@@ -100,6 +104,7 @@ class Testimony:
     ) -> Folded:
         """A volume was read back: compared, answered, and only then taken in."""
         made_at = self._made_at(node, report, at)
+        self._told[(node.name, report.identity.volume)] = writer_of(report)
         announced = node.window.reason if node.window and node.window.until >= at else ""
         here = node.chains.get(report.chain_id) if report.chain_id and report.mounted else None
         if here is not None and here.state is ChainState.ENDED:
@@ -338,6 +343,8 @@ class Testimony:
 
     def forget(self, node: Node) -> None:
         """The node is gone; the store drops its chains with it."""
+        for volume in {record.volume for record in node.chains.values()}:
+            self._told.pop((node.name, volume), None)
         for chain_id in node.chains:
             self._behind.discard((node.name, chain_id))
             self._unhold(node.name, chain_id)
