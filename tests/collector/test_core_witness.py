@@ -909,6 +909,18 @@ def test_an_acknowledgement_of_what_was_given_up_does_not_accuse_the_collector()
     assert upon.collector.health(at + 2)["behind_agents"] is False
 
 
+def test_what_an_answer_told_is_no_acknowledgement_that_was_forgotten() -> None:
+    """An agent takes the answer to its read for an acknowledgement of all that the answer names."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    agent.witness(at)
+    told = expected(upon.feed(agent.read(at + 1, ReadCause.DAILY), at + 1)).head
+
+    upon.feed(agent.read(at + 2, ReadCause.DAILY, acknowledged_seq=told.seq), at + 2)
+
+    assert (told.seq, upon.collector.health(at + 3)["behind_agents"]) == (6, False)
+
+
 def test_a_disk_that_was_given_up_and_comes_back_testifies_again() -> None:
     """Otherwise its chain would never be watched again, and nobody would know."""
     upon, agent = desk(), Witnessed()

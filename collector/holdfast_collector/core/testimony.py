@@ -126,6 +126,7 @@ class Testimony:
                 0,
                 self._presence(node, report, here, foreign, elsewhere, bool(others), made_at, at, announced),
             )
+        heard = [_told(one) for one in heard]
         expected = [one.record for one in heard]
         effects.append(_expect(node.name, report.install_id, report.identity.volume, expected))
         return self._settle(node, heard, at, commit)
@@ -364,6 +365,14 @@ def _expect(node: str, install_id: str, volume: str, records: list[ChainRecord])
         node,
         Expect(install_id=install_id, chains=chains or [Expected(volume=volume, chain_id="", head=None)]),
     )
+
+
+def _told(heard: Heard) -> Heard:
+    """The answer to a read tells what is held, and the machine holds it against us from then on."""
+    record, promised = heard.record, heard.record.promised
+    if promised is None or promised.seq <= record.told_seq:
+        return heard
+    return structs.replace(heard, record=structs.replace(record, told_seq=promised.seq))
 
 
 def _heard_at(record: ChainRecord) -> float:
