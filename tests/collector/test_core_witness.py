@@ -1,6 +1,7 @@
 """Witnesses and reads through the whole core: committed, acknowledged, answered, judged, and said to people."""
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import State
 from holdfast_wire import Ack, ChainHead, Expect, ReadCause, VolumeIdentity, Witness
+from holdfast_wire.message import DeathReason
 from tests.collector.fleet import WARM, Desk, commit_of, published, rejected
 from tests.collector.witnessed import (
     CHAIN,
@@ -513,6 +515,20 @@ def test_a_reboot_whose_volumes_are_not_read_is_told_after_two_minutes() -> None
     assert (row.received_at, row.fields["fate"], row.fields["unread"]) == (at + 160, "crash", "/srv")
 
 
+def test_a_second_boot_closes_what_was_still_open_of_the_first() -> None:
+    """A machine that crashes again before its disks were read: each boot is told."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 10)
+    agent.reboot(at + 30)
+    upon.feed(agent.born(at + 40, "dirty"), at + 40)
+    agent.reboot(at + 60, "boot-3")
+
+    effects = upon.feed(agent.born(at + 70, "dirty"), at + 70)
+
+    (fate,) = [row for row in commit_of(effects).events if row.type == "reboot_fate"]
+    assert (fate.fields["boot_id"], fate.fields["fate"], fate.fields["unread"]) == ("boot-2", "crash", "/srv")
+
+
 def test_a_restore_on_another_machine_is_told_as_one_fate_and_a_changed_identity() -> None:
     upon, agent = desk(), Witnessed()
     at = lived(upon, agent, 100)
@@ -635,7 +651,9 @@ def test_a_volume_formatted_anew_is_lost_by_two_reads() -> None:
     agent.reboot(at)
     upon.feed(agent.read(at, chain_id="", head=None), at)
     assert (facts(upon)["witness_lost"], facts(upon)["witness_suspected"]) == (False, True)
+    assert facts(upon)["witness_missing_reason"] == "reformatted"
     upon.feed(agent.witness(at + 20), at + 20)
+    assert chain(upon, "d1" * 16).writer.filesystem_id == "fs-2"
 
     upon.feed(agent.read(at + 35, ReadCause.AGAIN), at + 35)
 
@@ -678,6 +696,25 @@ def test_a_deleted_chain_is_missed_until_an_operator_takes_note() -> None:
         False,
         set(),
     )
+
+
+def test_a_chain_of_an_installation_that_was_replaced_is_left_behind_without_a_word() -> None:
+    """A new agent begins its own chain; it names the old one, which is whole, once."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    upon.feed(agent.death(DeathReason.STOPPED), at)
+    anew = Witnessed(Disk(chain_id="d1" * 16), install="install-2", boot=agent.boot)
+    anew.began_at = agent.began_at
+    upon.feed(anew.born(at + 10), at + 10)
+    own, anew.disk, anew.owner = anew.disk, agent.disk, agent.install
+    upon.feed(anew.read(at + 10, ReadCause.AGENT_START), at + 10)
+    anew.disk, anew.owner = own, anew.install
+    upon.feed(anew.witness(at + 20), at + 20)
+
+    upon.feed(anew.read(at + 100, ReadCause.DAILY), at + 100)
+
+    assert (chain(upon).state, upon.firing()) == (ChainState.ENDED, set())
+    assert (facts(upon)["witness_seq"], facts(upon)["witness_missing"]) == (1, False)
 
 
 def test_a_deleted_chain_that_comes_back_is_missed_no_more() -> None:
@@ -872,6 +909,18 @@ def test_an_acknowledgement_of_what_was_given_up_does_not_accuse_the_collector()
     assert upon.collector.health(at + 2)["behind_agents"] is False
 
 
+def test_what_an_answer_told_is_no_acknowledgement_that_was_forgotten() -> None:
+    """An agent takes the answer to its read for an acknowledgement of all that the answer names."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 5)
+    agent.witness(at)
+    told = expected(upon.feed(agent.read(at + 1, ReadCause.DAILY), at + 1)).head
+
+    upon.feed(agent.read(at + 2, ReadCause.DAILY, acknowledged_seq=told.seq), at + 2)
+
+    assert (told.seq, upon.collector.health(at + 3)["behind_agents"]) == (6, False)
+
+
 def test_a_disk_that_was_given_up_and_comes_back_testifies_again() -> None:
     """Otherwise its chain would never be watched again, and nobody would know."""
     upon, agent = desk(), Witnessed()
@@ -965,3 +1014,77 @@ def test_a_disk_that_lies_is_convicted_once_whatever_the_network_does(seed: int)
 
     (breach,) = chain(upon).breaches
     assert (breach.kind, breach.records) == (BreachKind.LOST_TAIL, 75 - newest), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_clone_is_called_a_fork_and_never_a_loss(seed: int) -> None:
+    """Two machines from one disk, each with its own clock, epoch and delays. Nothing was lost; two write."""
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 60)
+    twin = Witnessed(agent.disk.copy("b"))
+    if draw.random() < 0.5:
+        twin.disk.cut(60 - draw.randrange(1, 30))
+    twin.epoch = max(1, agent.epoch + draw.randrange(-1, 2))
+    at = lived(upon, agent, draw.randrange(0, 5), at)
+    twin.reboot(at, "boot-clone")
+    due: list[tuple[float, int, Any, Witnessed]] = []
+    for machine, start in ((agent, at), (twin, at + draw.uniform(5, 20))):
+        script = [(start + 10.0 * turn, "alive") for turn in range(30)]
+        script += [(start + 7.0 + 60.0 * turn, "witness") for turn in range(5)]
+        if machine is twin:
+            script += [(start - 1.0, "born"), (start - 0.5, "read"), (start + 35.0, "again")]
+        for when, what in sorted(script):
+            make: dict[str, Any] = {
+                "alive": machine.alive,
+                "witness": machine.witness,
+                "born": machine.born,
+                "read": machine.read,
+                "again": partial(machine.read, cause=ReadCause.AGAIN),
+            }
+            message = make[what](when)
+            due.append((when + draw.uniform(0.0, 2.0), len(due), message, machine))
+
+    for when, _, message, _ in sorted(due, key=lambda one: one[:2]):
+        upon.feed(message, when)
+
+    assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.FORK], f"seed {seed}"
+    assert (chain(upon).state, facts(upon)["witness_lost"]) == (ChainState.FROZEN, False), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_machine_that_was_set_back_is_no_clone(seed: int) -> None:
+    """The same copy, but its original is gone: one machine, and what it lost is measured."""
+    draw = random.Random(seed)
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 60)
+    late = [agent.witness(at + second) for second in range(draw.randrange(0, 3))]
+    newest = 61 - draw.randrange(2, 30)
+    promised = 60 + len(late)
+    agent.disk.cut(newest)
+    agent.disk.line = "b"
+    agent.epoch = max(1, agent.epoch - draw.randrange(0, 2))
+    instance = draw.choice(["i-1", "i-2"])
+    agent.machine = type(agent.machine)(machine_id="m-1", instance_id=instance)
+    at += draw.uniform(20.0, 4000.0)
+    agent.reboot(at, "boot-2")
+    stop = draw.choice(["clean", "dirty"])
+    messages: list[Any] = [
+        agent.born(at + 10, stop),
+        agent.alive(at + 10),
+        agent.read(at + 10, previous_boot=stop),
+    ]
+    for place in sorted((draw.randrange(len(messages) + 1) for _ in late), reverse=True):
+        messages.insert(place, late.pop())
+    for message in messages:
+        at += 0.5
+        upon.feed(message, at + 10)
+    for turn in range(10):
+        upon.feed(agent.alive(at + 20 + turn), at + 20 + turn)
+
+    upon.feed(agent.read(at + 45, ReadCause.AGAIN, previous_boot=stop), at + 45)
+    upon.feed(agent.read(at + 95, ReadCause.DAILY, previous_boot=stop), at + 95)
+
+    (breach,) = chain(upon).breaches
+    kind = "restored" if instance == "i-2" else "rolled_back" if stop == "clean" else "lost_tail"
+    assert (breach.kind.value, breach.records) == (kind, promised - newest), f"seed {seed}"

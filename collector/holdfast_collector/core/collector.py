@@ -258,9 +258,7 @@ class Collector:
         heard(node.lives, message, event.at)
         folded = self._fold(node, message, event, commit, effects)
         if folded is not None:
-            folded.touched |= self._standing.heard(node, before, message, event.at)
-            if self._standing.complete(node, event.at):
-                folded.add(self._standing.close(node, event.at, commit))
+            folded.add(self._standing.heard(node, before, message, event.at, commit))
             self._settle(node, folded, event.at, commit, effects)
         # A heartbeat that moves nothing but its position is not written: after a restart an older position only
         # means that a late report may count once, and the next one mends it.
@@ -321,24 +319,21 @@ class Collector:
         digest = content_digest(event.payload)
         position = (message.epoch, message.seq)
         digests = self._seen.digests(node.name, message.install_id, position)
-        ack = Publish(
-            node.name,
-            Ack(
-                install_id=message.install_id, messages=[Acknowledgement(message.epoch, message.seq, digest)]
-            ),
-        )
+        known = Acknowledgement(message.epoch, message.seq, digest)
+        ack = Publish(node.name, Ack(install_id=message.install_id, messages=[known]))
         if digest in digests:
             effects.append(ack)
             effects.append(Rejected(node.name, "duplicate", f"{position[0]}.{position[1]}", event.payload))
             return None
         known_boot = message.boot_id in node.record.boots
         before_floor = known_boot and message.position < node.record.floor
-        if not digests and before_floor and not self._standing.beside(node, message):
+        # A machine that was set back knows nothing of what its former self sent: a witness that the broker kept counts.
+        promise = isinstance(message, Witness) or self._standing.beside(node, message)
+        if not digests and before_floor and not promise:
             # The agent has promised never to send it again, and nobody remembers it: a replay. Not acknowledged,
             # so should it be real after all, its sender still has it.
-            detail = (
-                f"{position[0]}.{position[1]} is before {node.record.floor.epoch}.{node.record.floor.seq}"
-            )
+            floor = node.record.floor
+            detail = f"{position[0]}.{position[1]} is before {floor.epoch}.{floor.seq}"
             effects.append(Rejected(node.name, "replayed", detail, event.payload))
             return None
         if digests:

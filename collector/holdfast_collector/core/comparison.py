@@ -206,7 +206,7 @@ ABSENT: tuple[Row, ...] = (
     Row(
         Conclusion.LEFT_BEHIND,
         Severity.INFO,
-        lambda case: case.known.writer.install_id != case.report.install_id,
+        lambda case: case.known.owner != case.report.install_id,
     ),
     Row(Conclusion.DELETED, Severity.TICKET, _always),
 )

@@ -16,8 +16,8 @@ DRIFT = 1e-4
 LIVES_MAX = 16
 
 
-class Life(Struct, frozen=True, kw_only=True):
-    """One boot of one installation."""
+class Life(Struct):
+    """One boot of one installation. Changed in place by `heard`, at every message."""
 
     install_id: str
     boot_id: str
@@ -41,33 +41,17 @@ def heard(lives: Lives, message: UpMessage, at: float) -> Life:
     before, live = lives.get(key), isinstance(message, Report)
     began = at - message.mono
     if before is None:
-        life = Life(
-            install_id=key[0],
-            boot_id=key[1],
-            began_at=began,
-            newest_at=at,
-            heard_at=at if live else 0.0,
-            live=live,
-        )
-        lives[key] = life
+        life = lives[key] = Life(key[0], key[1], began, at, at if live else 0.0, live)
         while len(lives) > LIVES_MAX:
             del lives[next(iter(lives))]
         return life
-    began = min(before.began_at, began)
-    life = lives[key] = Life(
-        install_id=key[0],
-        boot_id=key[1],
-        began_at=began,
-        newest_at=max(before.newest_at + began - before.began_at, began + message.mono),
-        heard_at=at if live else before.heard_at,
-        live=live or before.live,
-    )
-    return life
-
-
-def made_at(life: Life, mono: float) -> float:
-    """When a message of this boot was made, collector's clock."""
-    return life.began_at + mono
+    if began < before.began_at:
+        before.newest_at += began - before.began_at
+        before.began_at = began
+    before.newest_at = max(before.newest_at, before.began_at + message.mono)
+    if live:
+        before.live, before.heard_at = True, at
+    return before
 
 
 def together(one: Life | None, other: Life | None) -> bool:

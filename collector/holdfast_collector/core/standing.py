@@ -14,7 +14,17 @@ from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.reboot_fate import Passage, complete, fate
 from holdfast_collector.core.record import NodeRecord
 from holdfast_collector.core.survival import changed
-from holdfast_wire import Birth, ChainReport, Machine, ReadCause, Report, UpMessage
+from holdfast_wire import (
+    Birth,
+    ChainReport,
+    Death,
+    Event,
+    Machine,
+    ReadCause,
+    Report,
+    UpMessage,
+    Witness,
+)
 from holdfast_wire.message import Value
 
 CLAIM_SECONDS_MIN = 60.0
@@ -43,15 +53,18 @@ class Standing:
         for node in self._nodes.values():
             self.restate(node, at)
 
-    def heard(self, node: Node, before: NodeRecord, message: UpMessage, at: float) -> set[ResourceKey]:
-        """A message was taken; the facts of the node that it changes."""
-        key, record = ("node", node.name), node.record
-        holder = message.boot_id == record.boot_id and message.install_id == record.install_id
-        if not holder or before.boot_id != record.boot_id or node.claimants:
+    def heard(self, node: Node, before: NodeRecord, message: UpMessage, at: float, commit: Commit) -> Folded:
+        """A message was taken; what of the node's standing changes with it."""
+        folded = Folded(set(), set(), [], [])
+        holder = message.boot_id == node.record.boot_id and message.install_id == node.record.install_id
+        booted = before.boot_id != node.record.boot_id
+        if not holder or booted or node.claimants:
             self._doubtful.add(node.name)
-        elif key in node.testified and not isinstance(message, Birth | ChainReport):
-            return set()
-        if before.boot_id != node.record.boot_id and before.boot_id:
+        elif ("node", node.name) in node.testified and isinstance(message, Report | Witness | Event | Death):
+            return self._closed(node, at, commit, folded)
+        if booted and before.boot_id:
+            if before.passage is not None:
+                folded.add(self.close(node, at, commit))
             self._open(node, before.boot_id, at)
         match message:
             case Birth():
@@ -64,7 +77,14 @@ class Standing:
                 self._told(node, message.boot_id, message.previous_boot, "")
             case _:
                 pass
-        return self.restate(node, at)
+        folded.touched |= self.restate(node, at)
+        return self._closed(node, at, commit, folded)
+
+    def _closed(self, node: Node, at: float, commit: Commit, folded: Folded) -> Folded:
+        passage = node.record.passage
+        if passage is not None and complete(passage, at):
+            folded.add(self.close(node, at, commit))
+        return folded
 
     def place(self, node: Node, report: Report, at: float) -> Order:
         """Where a report stands among those that counted, its sender's life considered.
@@ -148,10 +168,6 @@ class Standing:
         self._passing.discard(node.name)
         self._doubtful.discard(node.name)
         self._share(node, node.record.machine, Machine())
-
-    def complete(self, node: Node, at: float) -> bool:
-        """Whether the node's passage may be closed."""
-        return self._complete(node.name, at)
 
     def _complete(self, name: str, at: float) -> bool:
         node = self._nodes.get(name)

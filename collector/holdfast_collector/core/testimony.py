@@ -1,7 +1,7 @@
 """What volumes testify: witnesses and reads into chains, and what follows for facts, events and answers.
 
-    witness ──────────────▶ hearing ─┐                   ┌─ Commit.chains, in the message's own transaction
-    chain_report ─▶ comparison ─▶ hearing ─▶ settle ─────┼─ facts of the volume, events, the passage over a boot
+    witness ──────────────▶ promise ─┐                   ┌─ Commit.chains, in the message's own transaction
+    chain_report ─▶ comparison ─▶ reading ─▶ settle ─────┼─ facts of the volume, events, the passage over a boot
     ack, announcement ───────────────┘                   └─ Expect: what the collector holds
 
 Everything is computed as values first and takes effect at the end.
@@ -11,28 +11,24 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState, Read
+from holdfast_collector.core.absence import hear_absence
+from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState, Writer
 from holdfast_collector.core.comparison import ABSENT, PRESENT, Case, compare
 from holdfast_collector.core.counting import state_event
 from holdfast_collector.core.effect import Commit, Effect, Noted, Publish
 from holdfast_collector.core.fold import Folded
 from holdfast_collector.core.fsync_times import FsyncTimes
-from holdfast_collector.core.hearing import (
-    Heard,
-    Sender,
-    begun_by,
-    begun_by_read,
-    hear_absence,
-    hear_read,
-    hear_witness,
-)
+from holdfast_collector.core.heard import Heard
 from holdfast_collector.core.judge import Court
-from holdfast_collector.core.lives import Life, together
+from holdfast_collector.core.lives import together
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.precedence import later_reads, sender_of, stale, unread
+from holdfast_collector.core.promise import begun_by, hear_witness
+from holdfast_collector.core.reading import begun_by_read, hear_read, writer_of
 from holdfast_collector.core.reboot_fate import noted
 from holdfast_collector.core.record import RestoreWindow
 from holdfast_collector.core.witness_facts import EXCUSED_BY, observed_at, volumes_of, witness_facts
-from holdfast_wire import ChainReport, Expect, Expected, ReadCause, Witness
+from holdfast_wire import ChainReport, Expect, Expected, Witness
 
 CHAINS_MAX = 256
 """Per node. A machine has a few volumes, and a volume a new chain once in years."""
@@ -53,6 +49,8 @@ class Testimony:
         self._court = court
         self._holders: dict[str, set[str]] = {}
         """chain_id → nodes that know it."""
+        self._told: dict[tuple[str, str], Writer] = {}
+        """(node, volume) → machine and volume as they were told last, for chains that begin by a witness."""
         self._restored_at = 0.0
         """When a volume proved last that this collector had forgotten something."""
         self._behind: set[tuple[str, str]] = set()
@@ -88,13 +86,15 @@ class Testimony:
             if len(node.chains) >= CHAINS_MAX:
                 effects.append(Noted(node.name, "chain not taken", f"{CHAINS_MAX} chains are known"))
                 return Folded(set(), set(), [], [])
-            record = begun_by(witness, at)
+            told = self._told.get((node.name, witness.volume))
+            same = told and (told.install_id, told.boot_id) == (witness.install_id, witness.boot_id)
+            record = begun_by(witness, told if same else None, at)
         node.fsyncs.setdefault(record.volume, FsyncTimes()).add(witness.fsync_seconds)
-        sender = _sender(node, record, witness)
-        later = _later(node, record, witness, sender)
+        sender = sender_of(node, record, witness)
+        later = later_reads(node, record, witness, sender)
         forgetful = self._restored_at > _heard_at(record)
-        unread = at - self._made_at(node, witness, at) < EARLY_SECONDS and _unread(record, witness)
-        heard = hear_witness(record, witness, sender, later, at, unread=unread, restored_collector=forgetful)
+        early = at - self._made_at(node, witness, at) < EARLY_SECONDS and unread(record, witness)
+        heard = hear_witness(record, witness, sender, later, at, unread=early, restored_collector=forgetful)
         if heard.early:
             return None
         if heard.answer:
@@ -106,6 +106,7 @@ class Testimony:
     ) -> Folded:
         """A volume was read back: compared, answered, and only then taken in."""
         made_at = self._made_at(node, report, at)
+        self._told[(node.name, report.identity.volume)] = writer_of(report)
         announced = node.window.reason if node.window and node.window.until >= at else ""
         here = node.chains.get(report.chain_id) if report.chain_id and report.mounted else None
         if here is not None and here.state is ChainState.ENDED:
@@ -127,6 +128,7 @@ class Testimony:
                 0,
                 self._presence(node, report, here, foreign, elsewhere, bool(others), made_at, at, announced),
             )
+        heard = [_told(one) for one in heard]
         expected = [one.record for one in heard]
         effects.append(_expect(node.name, report.install_id, report.identity.volume, expected))
         return self._settle(node, heard, at, commit)
@@ -146,7 +148,7 @@ class Testimony:
             chain=record,
             foreign=foreign,
             elsewhere=elsewhere,
-            stale=_stale(node, record, report),
+            stale=stale(node, record, report),
             temporary=_temporary(node, record.volume),
         )
         return hear_absence(case, compare(case, ABSENT), at, announced)
@@ -170,7 +172,7 @@ class Testimony:
             elsewhere=elsewhere,
             occupied=occupied,
             alive_beside=here is not None and self._beside(node, here, report),
-            stale=here is not None and _stale(node, here, report),
+            stale=here is not None and stale(node, here, report),
             restored_collector=here is not None and self._restored_at > _heard_at(here),
         )
         row = compare(case, PRESENT)
@@ -351,6 +353,8 @@ class Testimony:
 
     def forget(self, node: Node) -> None:
         """The node is gone; the store drops its chains with it."""
+        for volume in {record.volume for record in node.chains.values()}:
+            self._told.pop((node.name, volume), None)
         for chain_id in node.chains:
             self._behind.discard((node.name, chain_id))
             self._unhold(node.name, chain_id)
@@ -372,6 +376,14 @@ def _expect(node: str, install_id: str, volume: str, records: list[ChainRecord])
     )
 
 
+def _told(heard: Heard) -> Heard:
+    """The answer to a read tells what is held, and the machine holds it against us from then on."""
+    record, promised = heard.record, heard.record.promised
+    if promised is None or promised.seq <= record.told_seq:
+        return heard
+    return structs.replace(heard, record=structs.replace(record, told_seq=promised.seq))
+
+
 def _heard_at(record: ChainRecord) -> float:
     return max(record.head_at, record.began_at, *(read.at for read in record.reads))
 
@@ -380,72 +392,3 @@ def _temporary(node: Node, volume: str) -> bool:
     """Whether the volume is known to claim no more than to survive a reboot: class D0 or D1."""
     facts = node.resources.get(("volume", volume), {})
     return facts.get("durability_class") in {"D0", "D1", 0, 1} or facts.get("volatile") is True
-
-
-def _older(node: Node, one: tuple[str, int], other: tuple[str, int]) -> bool:
-    """Whether a boot came before another one, each with the epoch of its message.
-
-    Boots that were met alive are known in their order. Of others the start counter must tell, which only a machine that
-    was set back turns round.
-    """
-    boots = node.record.boots
-    if one[0] in boots and other[0] in boots:
-        return boots.index(one[0]) < boots.index(other[0])
-    return one[0] != other[0] and one[1] < other[1]
-
-
-def _sender(node: Node, record: ChainRecord, witness: Witness) -> Sender:
-    writer = record.writer
-    if (witness.install_id, witness.boot_id) == (writer.install_id, writer.boot_id):
-        return Sender.CURRENT
-    here: Life | None = node.lives.get((witness.install_id, witness.boot_id))
-    if together(here, node.lives.get((writer.install_id, writer.boot_id))):
-        return Sender.ALIVE
-    return (
-        Sender.OLDER
-        if _older(node, (witness.boot_id, witness.epoch), (writer.boot_id, writer.epoch))
-        else Sender.NEWER
-    )
-
-
-def _later(node: Node, record: ChainRecord, witness: Witness, sender: Sender) -> tuple[Read, ...]:
-    """The remembered reads that came after the witness was written."""
-    if sender is Sender.NEWER:
-        return ()
-    same = (witness.install_id, witness.boot_id)
-    return tuple(
-        read
-        for read in record.reads
-        if (
-            read.position > witness.position
-            if (read.install_id, read.boot_id) == same
-            else _older(node, (witness.boot_id, witness.epoch), (read.boot_id, read.position.epoch))
-        )
-    )
-
-
-def _unread(record: ChainRecord, witness: Witness) -> bool:
-    """Whether the read that an agent sends before its first witness has not come: not since its boot, or its start."""
-    if not record.reads:
-        return True
-    read = record.reads[-1]
-    same = (read.install_id, read.boot_id) == (witness.install_id, witness.boot_id)
-    return not same or read.position.epoch < witness.epoch
-
-
-def _stale(node: Node, record: ChainRecord, report: ChainReport) -> bool:
-    """Whether something newer was compared already. A copy of a machine's memory begins to count anew."""
-    if report.cause is ReadCause.FORK:
-        return False
-    here = (report.install_id, report.boot_id)
-    if here == (record.writer.install_id, record.writer.boot_id) and report.position < record.head_position:
-        return True  # the head was written after this read
-    if not record.reads:
-        return False
-    newest, lives = record.reads[-1], node.lives
-    there = (newest.install_id, newest.boot_id)
-    if here == there:
-        return report.position <= newest.position
-    return _older(
-        node, (report.boot_id, report.epoch), (newest.boot_id, newest.position.epoch)
-    ) and not together(lives.get(here), lives.get(there))

@@ -77,7 +77,8 @@ def _foreign(chains: Sequence[ChainRecord]) -> bool:
 def _missing_reason(chains: Sequence[ChainRecord]) -> str:
     """The gravest first."""
     breaches = [breach for record in chains for breach in record.breaches]
-    if _is_open(breaches, BreachKind.REFORMATTED):
+    suspected = {record.suspicion.kind for record in chains if record.suspicion is not None}
+    if BreachKind.REFORMATTED in suspected or _is_open(breaches, BreachKind.REFORMATTED):
         return "reformatted"
     reasons = {
         record.missing

@@ -1,0 +1,137 @@
+"""A chain hears a witness: a promise that raises its head, contradicts what is known, or comes too late to be kept."""
+
+from enum import StrEnum
+
+from msgspec import structs
+
+from holdfast_collector.core.chain import (
+    LOSSES,
+    ChainRecord,
+    ChainState,
+    Read,
+    Suspicion,
+    Writer,
+    short,
+    with_breach,
+    with_marks,
+)
+from holdfast_collector.core.exhibit import witness_fork_words
+from holdfast_collector.core.heard import Heard, breach_of, forked
+from holdfast_wire import Witness
+
+
+class Sender(StrEnum):
+    """Who sends a witness, seen from the chain's newest writer."""
+
+    CURRENT = "current"
+    NEWER = "newer"
+    """A boot that is not known to be older."""
+    OLDER = "older"
+    """An earlier boot, whose message was long under way."""
+    ALIVE = "alive"
+    """An earlier boot, and it lives: there are two machines."""
+
+
+def begun_by(witness: Witness, known: Writer | None, at: float) -> ChainRecord:
+    """A chain that is met by a witness first. `known`: machine and volume as this boot reported them before."""
+    writer = known or Writer(install_id=witness.install_id, boot_id=witness.boot_id)
+    writer = structs.replace(writer, epoch=witness.epoch, mono=witness.mono)
+    return ChainRecord(
+        node=witness.node,
+        chain_id=witness.chain_id,
+        volume=witness.volume,
+        owner=witness.install_id,
+        began_at=at,
+        writer=writer,
+    )
+
+
+def hear_witness(
+    record: ChainRecord,
+    witness: Witness,
+    sender: Sender,
+    later: tuple[Read, ...],
+    at: float,
+    *,
+    unread: bool = False,
+    restored_collector: bool = False,
+) -> Heard:
+    """`later` are the reads that came after the witness was written, as far as they are remembered.
+
+    `unread` says that the sender's own read of the chain, which goes before its first witness, has not come yet.
+
+    After the collector was restored its memory convicts nobody: what the chain says now is what counts.
+    """
+    if record.state is not ChainState.OPEN:
+        return Heard(record=record, answer=True)
+    if restored_collector:
+        record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
+        return Heard(record=_raised(structs.replace(record, marks=()), witness, sender, at))
+    known, previous = record.mark(witness.head.seq), record.mark(witness.previous.seq)
+    record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
+    if known == short(witness.head.hash):
+        return Heard(record=record)
+    lacking = tuple(read for read in later if witness.head.seq > read.seq)
+    if lacking and sender is not Sender.ALIVE:
+        # Numbers beyond what a read found are free: another line's records under them prove nothing.
+        return _late(record, witness, lacking, at)
+    contradicts = bool(known or (previous and previous != short(witness.previous.hash)))
+    if contradicts and sender is not Sender.ALIVE and unread:
+        return Heard(record=record, early=True)
+    if contradicts or sender is Sender.ALIVE:
+        return forked(record, witness_fork_words(record, witness, sender.value), at)
+    return Heard(record=_raised(record, witness, sender, at))
+
+
+def _raised(record: ChainRecord, witness: Witness, sender: Sender, at: float) -> ChainRecord:
+    marks = with_marks(record.marks, (witness.previous, witness.head))
+    if sender is Sender.OLDER or (record.head is not None and witness.head.seq <= record.head.seq):
+        return structs.replace(record, marks=marks)
+    writer = structs.replace(record.writer, epoch=witness.epoch, mono=witness.mono)
+    if sender is Sender.NEWER:
+        writer = structs.replace(writer, install_id=witness.install_id, boot_id=witness.boot_id)
+    return structs.replace(
+        record,
+        head=witness.head,
+        head_at=at,
+        head_position=witness.position,
+        written_at=witness.written_at,
+        clean_stop=witness.clean_stop,
+        fsync_seconds=witness.fsync_seconds,
+        metadata_seq=max(record.metadata_seq, witness.metadata_seq),
+        marks=marks,
+        writer=writer,
+    )
+
+
+def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: float) -> Heard:
+    """A promise that reads which came first did not contain: a loss that could not be seen then."""
+    first = lacking[0]
+    suspicion = Suspicion(
+        kind=first.kind,
+        at=first.at,
+        position=first.position,
+        target=witness.head,
+        target_written_at=witness.written_at,
+        survived_seq=first.seq,
+        survived_written_at=first.written_at,
+        writer=(witness.install_id, witness.boot_id),
+        evidence=f"its witness arrived after the read of record {first.seq}",
+    )
+    held = record.suspicion
+    if held is not None:
+        if witness.head.seq > held.target.seq:
+            held = structs.replace(held, target=witness.head, target_written_at=witness.written_at)
+        return Heard(record=structs.replace(record, suspicion=held), answer=True)
+    loss = next((one for one in reversed(record.breaches) if one.kind in LOSSES and one.at >= first.at), None)
+    if loss is not None:
+        more = breach_of(suspicion, at, "", record.volume)
+        if more.records <= loss.records:
+            return Heard(record=record)
+        grown = structs.replace(loss, records=more.records, seconds=more.seconds, evidence=more.evidence)
+        breaches = tuple(grown if one is loss else one for one in record.breaches)
+        return Heard(record=structs.replace(record, breaches=breaches))
+    if len(lacking) > 1:
+        breach = breach_of(suspicion, at, "", record.volume)
+        return Heard(record=with_breach(record, breach), breaches=(breach,))
+    return Heard(record=structs.replace(record, suspicion=suspicion), answer=True)
