@@ -293,7 +293,11 @@ class Agent(Child):
             'keepalive = "5s"',
             'will_delay = "0s"',
             # Tests of the witness bring a table of their own; the others leave the machine's volumes alone.
-            *([] if any(table.startswith("[witness]") for table in tables) else ["[witness]", "enabled = false"]),
+            *(
+                []
+                if any(table.startswith("[witness]") for table in tables)
+                else ["[witness]", "enabled = false"]
+            ),
             *tables,
         ]
         self.config.write_text("\n".join(text) + "\n", encoding="utf-8")
