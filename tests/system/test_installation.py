@@ -16,6 +16,7 @@ import pytest
 
 from holdfast_agent.registry import probe_kinds
 from tests import needs
+from tests.rigs.loop_disk import LoopDisk
 from tests.rigs.systemd_box import SystemdBox
 from tests.waiting import wait_for
 
@@ -26,6 +27,11 @@ README = ROOT / "systemd" / "README.md"
 FETCHES = re.compile(r"^(apt-get|python3 -m venv|/opt/holdfast/bin/pip) ")
 """Commands that would load from the network what the test brings along."""
 NAMES = "broker=127.0.0.1\nnode=web-1\n"
+DISK = "/srv"
+"""Where the box has a disk of its own, as in the page's example."""
+
+BENEATH = "/media"
+"""Where a mount hides a file."""
 
 DEAR = {"filesystem_events", "stranded_data"}
 """Probes whose right the unit does not give, for it is nearly all of root."""
@@ -48,8 +54,9 @@ def steps(heading: str) -> str:
 class Installed:
     """The box with everything installed."""
 
-    def __init__(self, box: SystemdBox) -> None:
+    def __init__(self, box: SystemdBox, disk: LoopDisk) -> None:
         self.box = box
+        self.disk = disk
 
     def do(self, commands: str) -> str:
         """Run as an operator's shell would; the first failure fails the test."""
@@ -115,17 +122,28 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     needs.condition(
         Path("/lib/systemd/system/mosquitto.service").exists(), "needs Debian's mosquitto.service"
     )
-    with SystemdBox(tmp_path_factory.mktemp("installation")) as box:
+    folder = tmp_path_factory.mktemp("installation")
+    with LoopDisk(folder, "ext4") as disk:
+        disk.unmount()  # the box shall be the only one that has it mounted
+        yield from _installed(folder, disk)
+
+
+def _installed(folder: Path, disk: LoopDisk) -> Iterator[Installed]:
+    with SystemdBox(folder) as box:
         bring_program(box)
+        # As systemd does at boot outside containers: what is unmounted is unmounted in units' namespaces, too.
+        box.run("mount", "--make-rshared", "/")
+        number = disk.name.removeprefix("loop")
+        box.run("bash", "-euc", f"mknod /dev/{disk.name} b 7 {number}; mount /dev/{disk.name} {DISK}")
         # The box has none of its own; here the unit's right to read one is on trial.
         box.run("bash", "-euc", "mknod -m 644 /run/kmsg c 1 11; mount --bind /run/kmsg /dev/kmsg")
         # Something to look beneath.
-        box.run("bash", "-euc", "echo old > /srv/hidden; mount -t tmpfs tmpfs /srv")
-        installed = Installed(box)
+        box.run("bash", "-euc", f"echo old > {BENEATH}/hidden; mount -t tmpfs tmpfs {BENEATH}")
+        installed = Installed(box, disk)
         for heading in ("Certificates", "Broker", "Collector", "Agent"):
             installed.do(steps(heading))
         wait_for(
-            lambda: len(installed.node().get("sections", [])) >= len(probe_kinds()),
+            lambda: len(installed.node().get("sections", [])) > len(probe_kinds()),
             what=lambda: installed.journal("holdfast-agent") + installed.journal("holdfast-collector"),
         )
         yield installed
@@ -144,7 +162,14 @@ def test_both_services_run_and_the_node_reports_over_mutual_tls(installed: Insta
 
 def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     """The hardening must not blind it: kernel log, journal, services, clock, filesystems that only look read-only."""
-    detail = installed.node()
+    detail = wait_for(
+        lambda: (
+            (now := installed.node())
+            and any(row["probe"] == "witness" and row["missing"] for row in now["sections"])
+            and now
+        ),
+        what=lambda: f"the witness to say what it may not: {installed.node()['sections']}",
+    )
     unavailable = {row["name"]: row["reason"] for row in detail["capabilities"] if not row["available"]}
     missing = {row["probe"]: row["missing"] for row in detail["sections"] if row["missing"]}
     root = installed.facts("volume", "/")
@@ -154,6 +179,7 @@ def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     unavailable = {name: why for name, why in unavailable.items() if not name.startswith("loop_backing.")}
     missing.pop("loop_backing", None)
     nothing = "nothing shows how the previous run ended"
+    witness = missing.pop("witness", {})
     dear = {name: why for name, why in unavailable.items() if name in DEAR}
     assert set(dear) == DEAR
     assert all("CAP_SYS_ADMIN" in why for why in dear.values())
@@ -163,6 +189,8 @@ def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     )
     assert missing in ({}, {"host": {"boot_dirty": nothing}})
     statuses = installed.statuses()
+    # What else the box shows of this machine's disks is not granted either.
+    assert (statuses.pop("witness"), DISK in witness) == ("denied", True)
     assert {name for name, status in statuses.items() if status not in ("ok", "no_data")} == DEAR
     for name in ("host", "kernel_log", "services_systemd", "volumes", "mount_options", "stalls"):
         assert statuses[name] == "ok", name
@@ -186,6 +214,33 @@ def test_what_only_root_may_ask_lies_ready_for_the_agents_group_alone(installed:
         "root:holdfast-agent 640 /run/holdfast-devices/lvm.json",
     ]
     assert result == {"Result": "success", "ExecMainStatus": "0"}, installed.journal("holdfast-devices")
+
+
+def test_volume_is_witnessed_once_the_page_was_followed_and_can_still_be_unmounted(
+    installed: Installed,
+) -> None:
+    """Unmounted for good, also in the unit's own namespace: the device is free again."""
+    device = f"/dev/{installed.disk.name}"
+    before = installed.facts("volume", DISK)
+    installed.do(steps("Witnessed volumes"))
+    facts = wait_for(
+        lambda: (
+            (now := installed.facts("volume", DISK)).get("witness_enabled")
+            and now.get("witness_records_total")
+            and now
+        ),
+        what=lambda: f"{installed.facts('volume', DISK)}\n{installed.journal('holdfast-agent')}",
+    )
+    owner = installed.box.run("stat", "-c", "%U", f"{DISK}/.holdfast").strip()
+    installed.box.run("umount", DISK)
+    # An exclusive open fails while the device is mounted anywhere (open(2), O_EXCL on a block device).
+    exclusive = f"import os; os.open({device!r}, os.O_RDWR | os.O_EXCL); print('free')"
+    said = installed.box.run("/opt/python/bin/python", "-c", exclusive)
+    installed.box.run("mount", device, DISK)
+
+    assert (before["witness_enabled"], f"ReadWritePaths={DISK}" in before["witness_reason"]) == (False, True)
+    assert (facts["witness_mode"], facts["witness_failed"], owner) == ("direct", False, "holdfast-agent")
+    assert said == "free\n"
 
 
 def test_a_service_that_fails_is_on_the_page(installed: Installed) -> None:
@@ -242,7 +297,7 @@ def test_with_the_drop_in_of_the_page_the_agent_looks_beneath_mountpoints(instal
         lambda: {installed.statuses().get(name) for name in DEAR} == {"ok"},
         what=lambda: str(installed.statuses()) + installed.journal("holdfast-agent"),
     )
-    hidden = installed.facts("volume", "/srv")["stranded"]
+    hidden = installed.facts("volume", BENEATH)["stranded"]
     (folder / "beneath.conf").unlink()
     folder.rmdir()
     installed.do("systemctl daemon-reload; systemctl restart holdfast-agent")
