@@ -4,6 +4,7 @@ A time-out is how long a broken build may take to fail, not a claim about speed:
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
@@ -43,6 +44,11 @@ async def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(_too_long(timeout, what))
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def until_a_random_moment(rng: random.Random, seconds_max: float) -> None:
+    """Let time pass for a fault that may come at any moment. Nothing may be expected to have happened by then."""
+    time.sleep(rng.uniform(0.0, seconds_max))
 
 
 def _too_long(timeout: float, what: str | Callable[[], str]) -> str:

@@ -30,6 +30,7 @@ class NbdFuse:
         self.mountpoint = folder / "nbd"
         self.file = self.mountpoint / "disk"
         self._socket = folder / "nbd.sock"
+        self._pidfile = folder / "nbd.pid"
         self._log = folder / "nbd.log"
         self._image = image
         self._filters = filters
@@ -37,6 +38,8 @@ class NbdFuse:
 
     def __enter__(self) -> Self:
         self.mountpoint.mkdir(parents=True, exist_ok=True)
+        for left in (self._socket, self._pidfile):
+            left.unlink(missing_ok=True)  # by a server that was killed
         names = [argument for argument in self._filters if argument.startswith("--filter=")]
         parameters = [argument for argument in self._filters if not argument.startswith("--filter=")]
         self._start(
@@ -44,12 +47,14 @@ class NbdFuse:
             "--foreground",
             "--unix",
             str(self._socket),
+            "--pidfile",
+            str(self._pidfile),
             *names,
             "file",
             str(self._image),
             *parameters,
         )
-        wait_for(self._socket.exists, what="nbdkit to listen")
+        wait_for(self._pidfile.exists, what="nbdkit to listen")  # it binds its socket earlier
         self._start(self._nbdfuse_program, str(self.file), f"nbd+unix:///?socket={self._socket}")
         wait_for(lambda: self.file.exists() and self.file.stat().st_size > 0, what=self._log.read_text)
         return self
@@ -67,6 +72,11 @@ class NbdFuse:
     def fuse_pid(self) -> int:
         """The process that answers for the mount; stopped (SIGSTOP), the mount hangs."""
         return self._servers[-1].pid
+
+    def kill(self) -> None:
+        """A power cut: SIGKILL to the server. Everything after it gives EIO."""
+        self._servers[0].kill()
+        self._servers[0].wait()
 
     def _start(self, *command: str) -> None:
         with self._log.open("ab") as log:
