@@ -284,12 +284,15 @@ def _read_slots(descriptor: int, first: int, count: int) -> list[bytes | None]:
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EILSEQ, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA):
                 raise
-            if count == 1:
-                return [None]
-            return [_read_slots(descriptor, first + each, 1)[0] for each in range(count)]
-        content = buffer[:got]
-    slots = [content[at : at + SLOT_BYTES] for at in range(0, count * SLOT_BYTES, SLOT_BYTES)]
-    return [slot if len(slot) == SLOT_BYTES else None for slot in slots]
+            got = 0
+        content = buffer[: got - got % SLOT_BYTES]
+    slots: list[bytes | None] = [content[at : at + SLOT_BYTES] for at in range(0, len(content), SLOT_BYTES)]
+    if len(slots) == count:
+        return slots
+    if count == 1:
+        return [None]
+    # Before a block that cannot be read btrfs ends the call early, without an error: what follows may be whole.
+    return slots + [_read_slots(descriptor, first + each, 1)[0] for each in range(len(slots), count)]
 
 
 def _hides(through_cache: bytes | None, on_medium: bytes | None) -> bool:
