@@ -199,7 +199,7 @@ def _check_event(event: Event) -> Refusal | None:
 
 
 def _check_witness(witness: Witness) -> Refusal | None:
-    numbers = (witness.head.seq, witness.previous.seq, witness.metadata_seq)
+    numbers = (witness.head.seq, witness.previous.seq, witness.metadata_seq, witness.acknowledged_seq)
     if not (0 < len(witness.volume) <= NAME_LENGTH_MAX and all(0 <= n < COUNTER_MAX for n in numbers)):
         return Refusal(RefusalReason.OUT_OF_BOUNDS, f"witness of {witness.volume[:64]!r}, numbers {numbers}")
     if not witness.previous.seq < witness.head.seq:

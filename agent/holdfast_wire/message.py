@@ -236,6 +236,8 @@ class Witness(Header, frozen=True, kw_only=True, tag="witness", tag_field="kind"
     """The last record of an orderly stop of the agent."""
     metadata_seq: int = 0
     """The newest count that was written to a new file, renamed over the old one and fsynced with its folder."""
+    acknowledged_seq: int = 0
+    """The newest record that the collector is known to hold, by its own word: witness against the collector."""
 
 
 class ReadCause(StrEnum):

@@ -121,6 +121,7 @@ MESSAGES: dict[str, UpMessage] = {
         written_at=1_763_800_000.1,
         fsync_seconds=0.00031,
         metadata_seq=78,
+        acknowledged_seq=4_708,
     ),
     "chain_report": ChainReport(
         **HEADER,

@@ -18,6 +18,7 @@ class Confirmed(Struct, frozen=True, kw_only=True):
     fsync_seconds: float
     clean_stop: bool = False
     metadata_seq: int = 0
+    acknowledged_seq: int = 0
 
 
 class ReadBack(Struct, frozen=True, kw_only=True):

@@ -165,6 +165,7 @@ class VolumeChain:
                 fsync_seconds=seconds,
                 clean_stop=clean_stop,
                 metadata_seq=attempt.record.metadata_seq,
+                acknowledged_seq=attempt.record.acknowledged_seq,
             )
         )
         return True

@@ -64,7 +64,10 @@ def hear_witness(
     """
     if record.state is not ChainState.OPEN:
         return Heard(record=record, answer=True)
-    if restored_collector:
+    behind = 0 < record.told_seq < witness.acknowledged_seq
+    if behind:
+        record = structs.replace(record, behind_at=at, behind_excused=False)
+    if restored_collector or behind:
         record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
         return Heard(record=_raised(structs.replace(record, marks=()), witness, sender, at))
     known, previous = record.mark(witness.head.seq), record.mark(witness.previous.seq)

@@ -121,7 +121,8 @@ class Testimony:
         ]
         foreign = self._foreign(node, report, here)
         elsewhere = here.volume if here is not None and here.volume != report.identity.volume else ""
-        heard = [self._absence(node, report, record, foreign, elsewhere, at, announced) for record in others]
+        whose = foreign or _anothers_disk(node, report)
+        heard = [self._absence(node, report, record, whose, elsewhere, at, announced) for record in others]
         readable = report.mounted and report.chain_id and not (here is None and report.read_error)
         if readable and (here is not None or len(node.chains) < CHAINS_MAX):
             heard.insert(
@@ -382,6 +383,24 @@ def _told(heard: Heard) -> Heard:
     if promised is None or promised.seq <= record.told_seq:
         return heard
     return structs.replace(heard, record=structs.replace(record, told_seq=promised.seq))
+
+
+def _anothers_disk(node: Node, report: ChainReport) -> str:
+    """Whose disk is mounted here, in words: another machine's chain was read on this very filesystem before.
+
+    The agent begins a chain of its own beside that one, and reads its own from then on.
+    """
+    here = (report.identity.volume, report.identity.filesystem_id)
+    return next(
+        (
+            record.foreign
+            for record in node.chains.values()
+            if record.state is ChainState.FROZEN
+            and here[1]
+            and (record.volume, record.writer.filesystem_id) == here
+        ),
+        "",
+    )
 
 
 def _heard_at(record: ChainRecord) -> float:
