@@ -4,13 +4,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint clean
+.PHONY: run test long-test lint clean
 
 run: $(STAMP)
 	$(BIN)/holdfast up $(UP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST)
+
+# What takes too long for every change: needs root.
+long-test: $(STAMP)
+	$(BIN)/python -m tests.system.power_cuts --cuts 100 $(LONG)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -326,11 +326,16 @@ class Stack:
         self.agents: dict[str, Agent] = {}
 
     def agent(
-        self, node: str, *, tables: Sequence[str] = (), wrap: Callable[[list[str]], list[str]] = list
+        self,
+        node: str,
+        *,
+        tables: Sequence[str] = (),
+        wrap: Callable[[list[str]], list[str]] = list,
+        label: str = "",
     ) -> Agent:
-        """An agent of this stack, not started yet."""
-        agent = Agent(node, self.folder / node, self.broker.url, tables=tables, wrap=wrap)
-        self.agents[node] = agent
+        """An agent of this stack, not started yet. `label` tells agents apart that go by one node's name."""
+        agent = Agent(node, self.folder / (label or node), self.broker.url, tables=tables, wrap=wrap)
+        self.agents[label or node] = agent
         return agent
 
     def wait(
