@@ -13,6 +13,7 @@ from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
 from holdfast_wire.relation import REFERENCES
+from holdfast_wire.vocabulary.probe import EXTRA_RIGHT_PROBES
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""
@@ -205,6 +206,7 @@ class Node:
         return {
             "status": status.value,
             "detail": held.section.detail,
+            "extra_right": probe in EXTRA_RIGHT_PROBES,
             "working": status in {SectionStatus.OK, SectionStatus.NO_DATA},
             "duration_seconds": held.duration_seconds,
             "stale": held.stale,
