@@ -115,6 +115,7 @@ FACTS: list[Fact] = [
             ),
             ("leaf_devices", STR, "", "l", "The disks it ends on, with commas."),
             ("media", STR, "", "l", "What they are, as the fact medium of a device has it, with commas."),
+            ("rotational", BOOL, "", "", "All disks it ends on turn, or say so."),
             ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
         ],
     ),
