@@ -252,7 +252,7 @@ class Runner:
     # Watches
 
     async def _keep_watching(self, run: ProbeRun, watch: Watch) -> None:
-        attempt = 0
+        attempt, said = 0, ""
         while True:
             began = self._clock()
             run.watch_status, reason = await self._watched(run, watch)
@@ -265,7 +265,10 @@ class Runner:
                 pause = IMPOSSIBLE_PERIOD_SECONDS
             attempt += 1
             run.watch_trouble = f"the watch does not run: {reason}"
-            self._user.watch_failed(run.name, reason, pause)
+            # What a machine cannot do it cannot do a minute later either: that is said once, for the log is read by people.
+            if run.watch_status not in _IMPOSSIBLE or reason != said:
+                self._user.watch_failed(run.name, reason, pause)
+            said = reason
             self.refresh(run.name)
             await asyncio.sleep(pause)
             run.watch_trouble = ""

@@ -175,8 +175,6 @@ class Reading(Generic[T]):
     def _leaf(self, type_: Any, raw: Any, path: Path) -> Any:
         if isinstance(raw, _Variable):
             raw = _of_variable(type_, raw)
-        if type_ == dict[str, Seconds]:
-            return self._durations(raw, path)
         if type_ == Seconds:
             seconds = duration_seconds(raw) if isinstance(raw, str) else None
             if seconds is None:
@@ -194,19 +192,6 @@ class Reading(Generic[T]):
             said = str(error).replace("`", "").partition(" - at ")[0]
             self.refuse(path, f"{raw!r}: {said[0].lower()}{said[1:]}")
             return msgspec.UNSET
-
-    def _durations(self, raw: Any, path: Path) -> Any:
-        """A table of durations by names of the user's own."""
-        if not isinstance(raw, dict):
-            self.refuse(path, f'is a table of durations: write {_dotted(path)} = {{ "NAME" = "30s" }}')
-            return msgspec.UNSET
-        read = {name: duration_seconds(text) if isinstance(text, str) else None for name, text in raw.items()}
-        for name, seconds in read.items():
-            if seconds is None:
-                self.refuse(
-                    path, f'{raw[name]!r} for {name!r} is no duration: write it with its unit, e.g. "30s"'
-                )
-        return {name: seconds for name, seconds in read.items() if seconds is not None}
 
     def _line_of_inline(self, path: Path) -> int | None:
         """The line of `classes = { "/data" = "D2" }`, for what stands within; None when it stands elsewhere."""

@@ -14,6 +14,9 @@ REFERENCES: dict[str, dict[str, str]] = {
 }
 """Kind → kind of what it rests on → the fact whose value is the other's name. Empty text names nothing."""
 
+LACKING: dict[str, tuple[str, str]] = {ResourceKind.STATE_PATH: (ResourceKind.VOLUME, "missing_mountpoint")}
+"""Kind → what it should rest on and does not, likewise. An alert on that explains its own, and no condition asks it."""
+
 _WITHOUT_NODE = frozenset({ResourceKind.NODE, ResourceKind.COLLECTOR})
 
 RELATED: dict[str, tuple[str, ...]] = {

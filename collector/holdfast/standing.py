@@ -13,9 +13,16 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def firing(alerts: Sequence[Any]) -> list[Any]:
-    """The alerts that ask a person to act now, pages first, then the newest."""
+    """The alerts that ask a person to act now: those nobody explains first, pages before tickets, then the newest."""
     acting = [row for row in alerts if row["state"] == "firing" and row["severity"] in FOR_PEOPLE]
-    return sorted(acting, key=lambda row: (SEVERITIES.index(row["severity"]), -(row["fired_at"] or 0.0)))
+    return sorted(
+        acting,
+        key=lambda row: (
+            bool(row["inhibited_by"]),
+            SEVERITIES.index(row["severity"]),
+            -(row["fired_at"] or 0.0),
+        ),
+    )
 
 
 def troubled(status: Any, nodes: Any) -> bool:

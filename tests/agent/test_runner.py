@@ -5,6 +5,7 @@ import errno
 import os
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -375,6 +376,24 @@ async def test_failed_watch_is_said_in_the_section_and_started_again(house: Hous
         .startswith("the watch does not run: ConnectionError: the bus is gone")
     )
     assert house.of("bell")[-1].missing == {}
+
+
+def _rung_often(starts: int) -> bool:
+    return Bell.starts >= starts
+
+
+async def test_what_a_watch_may_not_see_is_logged_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without systemd would otherwise fill its log with one line a minute for ever."""
+    monkeypatch.setattr("holdfast_agent.runner.IMPOSSIBLE_PERIOD_SECONDS", 0.001)
+    await house.live(Bell)
+    for starts, error in enumerate(
+        (Denied("needs CAP_SYSLOG"), Denied("needs CAP_SYSLOG"), Denied("needs more")), 2
+    ):
+        Bell.error = error
+        Bell.rung.set()
+        await wait_until(partial(_rung_often, starts))
+
+    assert house.failures == [("bell", "needs CAP_SYSLOG"), ("bell", "needs more")]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,20 @@ def test_a_probe_that_fails_leaves_its_alerts_standing() -> None:
     assert desk.firing() == {("ServiceDown", "a.service")}
 
 
+@pytest.mark.parametrize(("probe", "extra"), [("stranded_data", True), ("kernel_log", False)])
+def test_a_right_that_the_unit_withholds_on_purpose_is_told_from_one_that_is_missing(
+    probe: str, extra: bool
+) -> None:
+    """Otherwise every installation as shipped would complain of itself for ever."""
+    desk, agent = Desk(), Agent()
+    denied = msgspec.structs.replace(section({}, status=SectionStatus.DENIED), probe=probe)
+
+    desk.feed(agent.report(denied))
+
+    facts = desk.collector.nodes["n1"].resources["probe", probe]
+    assert (facts["status"], facts["extra_right"]) == ("denied", extra)
+
+
 def test_what_a_complete_section_no_longer_lists_is_gone() -> None:
     """A unit that was removed cannot be down."""
     desk, agent = Desk(), Agent()

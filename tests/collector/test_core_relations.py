@@ -147,6 +147,31 @@ def test_an_alert_on_what_a_path_rests_on_explains_the_paths_own() -> None:
     assert said_of == {"sda1": "", "sdb1": "DeviceLoses"}
 
 
+def test_a_mount_that_is_missing_explains_the_paths_that_miss_it() -> None:
+    """Such a path rests on the volume above; the alert that tells it all is on the one that is not there."""
+    rules = RULES.replace(
+        "  - {alert: Watchdog",
+        "  - {alert: Missing, id: T-05, resource: volume, when: not mounted, severity: page, summary: '{node}'}\n"
+        "  - {alert: PathMisses, id: T-06, resource: state_path, when: mount_missing, severity: page,\n"
+        "     inhibited_by: [Missing], summary: '{node}'}\n  - {alert: Watchdog",
+    )
+    said_of: dict[str, str] = {}
+    for missing in ("/srv", "/other"):
+        desk, agent = Desk(rules=rules), Agent()
+        lost: dict[str, Value] = {
+            "service": "pg.service", "path": "/srv/pg", "mountpoint": "/", "mount_missing": True,
+            "missing_mountpoint": missing,
+        }  # fmt: skip
+        desk.feed(agent.report(said("expected_mounts", ("volume", "/srv", {"mounted": False}))))
+
+        desk.feed(agent.report(said("state_paths", ("state_path", PATH, lost))), at=WARM + 1)
+
+        [row] = [row for row in desk.collector.alerts.values() if row.alert.alertname == "PathMisses"]
+        said_of[missing] = row.inhibited_by
+
+    assert said_of == {"/srv": "Missing", "/other": ""}
+
+
 def test_a_service_that_two_probes_speak_of_is_gone_only_when_both_see_it_no_more() -> None:
     """One knows whether it runs, the other what it keeps. A service that died has no paths to be seen; while nobody can
     ask its manager that is no reason to call its alert solved."""

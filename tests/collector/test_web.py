@@ -452,10 +452,13 @@ async def test_verdicts_come_with_what_to_mend_first() -> None:
         "durability_class": 2,
         "durability_class_reason": "a managed disk",
     }
-    visited, _ = known(probe("volumes", ("volume", "/var", fine), ("volume", "/srv", VOLUME)))
+    memory = {**fine, "mountpoint": "/tmp", "durability_class": 0}
+    volumes = [("volume", "/var", fine), ("volume", "/srv", VOLUME), ("volume", "/tmp", memory)]
+    visited, _ = known(probe("volumes", *volumes))
 
     shown = (await page(visited, "/nodes/n1")).text
 
     verdicts = shown[shown.index("Would it survive?") : shown.index("Volumes Mounted at")]
     assert "/srv volume unknown its durability class is not known" in verdicts
+    assert "/tmp volume durable it claims nothing: what is on it goes with the machine" in verdicts
     assert verdicts.index("/srv volume unknown") < verdicts.index("/var volume durable – D2 never tested")

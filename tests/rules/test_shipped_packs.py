@@ -9,6 +9,8 @@ import pytest
 from holdfast_collector.packs import load_rules, shipped_packs, shipped_tests
 from holdfast_rules import Rule, load
 from holdfast_rules.packtest import Case, Shows, read_cases, run
+from holdfast_wire.fact import ResourceKind
+from holdfast_wire.relation import RELATED
 
 RULES = load_rules()
 CASES = read_cases(shipped_tests(), RULES)
@@ -73,6 +75,33 @@ def test_the_names_of_tests_are_sentences_of_their_own() -> None:
 @pytest.mark.parametrize("rule", RULES.rules, ids=name_of)
 def test_a_page_names_the_node_it_is_about(rule: Rule) -> None:
     assert rule.resource == "collector" or "{node}" in rule.summary
+
+
+KNOWN_WORK = {("PoolDegraded", "PoolResilvering")}
+"""A ticket that keeps a page quiet on purpose: somebody replaces the disk, and is seen to do it."""
+
+
+def test_no_alert_is_kept_quiet_by_a_lesser_one() -> None:
+    """A page that a ticket explains would wait until the morning."""
+    order = ("info", "ticket", "page")
+    lesser = {
+        (rule.alert, other)
+        for rule in RULES.rules
+        for other in rule.inhibited_by
+        if order.index(RULES.by_name[other].severity) < order.index(rule.severity)
+    }
+
+    assert lesser == KNOWN_WORK
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES.rules if rule.inhibited_by], ids=name_of)
+def test_what_explains_an_alert_is_on_the_same_resource_or_one_it_rests_on(rule: Rule) -> None:
+    """An alert of a kind that cannot be reached never explains anything: the list would be a false promise."""
+    reached = {rule.resource}
+    for _ in ResourceKind:
+        reached |= {other for kind in reached for other in RELATED[kind]}
+
+    assert {RULES.by_name[name].resource for name in rule.inhibited_by} <= reached
 
 
 KERNEL_LINES = [

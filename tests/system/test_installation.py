@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast_agent.registry import probe_kinds
+from holdfast_wire.vocabulary.probe import EXTRA_RIGHT_PROBES
 from tests import needs
 from tests.rigs.loop_disk import LoopDisk
 from tests.rigs.systemd_box import SystemdBox
@@ -33,7 +34,7 @@ DISK = "/srv"
 BENEATH = "/media"
 """Where a mount hides a file."""
 
-DEAR = {"filesystem_events", "stranded_data"}
+DEAR = EXTRA_RIGHT_PROBES
 """Probes whose right the unit does not give, for it is nearly all of root."""
 
 WRAPPER = """\

@@ -14,7 +14,7 @@ from holdfast_agent.probes.durability import Standing
 from holdfast_agent.probes.media_raw import BtrfsRaw, MediaRaw
 from holdfast_agent.probes.medium import MEMORY
 from holdfast_agent.probes.mountinfo import Mount
-from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES
+from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, OVERLAY_UNSYNCED
 from holdfast_agent.probes.zpool_layout import Vdev, parse_zpool_layout
 
 _BTRFS_COPIES = {"raid1": 2, "raid1c3": 3, "raid1c4": 4, "raid10": 2}
@@ -165,8 +165,8 @@ class FilesystemMedia:
 
 
 def syncs_ignored(mount: Mount) -> bool:
-    """An overlay mounted `volatile` makes every sync a no-op; newer kernels print that as `fsync=volatile`."""
-    return mount.fstype == "overlay" and bool({"volatile", "fsync=volatile"} & set(mount.super_options))
+    """An overlay mounted `volatile` makes every sync a no-op."""
+    return mount.fstype == "overlay" and bool(OVERLAY_UNSYNCED & set(mount.super_options))
 
 
 def holding(path: str, mounts: Mapping[str, Mount]) -> Mount | None:

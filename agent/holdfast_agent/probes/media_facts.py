@@ -71,6 +71,9 @@ def volume_media_facts(volume: Volume, media: Media, raw: MediaRaw) -> dict[str,
     facts = _class_facts(standing, raw)
     facts["durability_class_known"] = standing.level is not None
     facts["media"] = ", ".join(sorted({medium.word for medium in standing.leaves.values()}))
+    turning = [raw.devices[name].rotational if name in raw.devices else None for name in standing.leaves]
+    if turning and None not in turning:
+        facts["rotational"] = all(turning)
     if standing.declared:
         found = media.found.of_mount(mount)
         if found.level is not None:

@@ -20,7 +20,7 @@ from holdfast_agent.probe import NoData, Observation, Poll
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
-from holdfast_agent.probes.volume_choice import NETWORK_TYPES, Volume
+from holdfast_agent.probes.volume_choice import NETWORK_TYPES, OVERLAY_UNSYNCED, Volume
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -120,7 +120,7 @@ def option_facts(volume: Volume, in_force: str, write_cache: str) -> dict[str, V
 
 def _syncs_ignored(fstype: str, options: list[str]) -> bool:
     if fstype == "overlay":
-        return "volatile" in options or "fsync=volatile" in options
+        return bool(OVERLAY_UNSYNCED & set(options))
     return fstype in ("cifs", "smb3") and "nostrictsync" in options
 
 

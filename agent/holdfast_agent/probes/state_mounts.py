@@ -13,16 +13,22 @@ from msgspec import Struct
 
 from holdfast_agent.probes.mountinfo import Mount, parse_mountinfo
 from holdfast_agent.probes.state_roles import below
-from holdfast_agent.probes.volume_choice import MEMORY_DEVICES, MEMORY_TYPES, NETWORK_TYPES, choose_volumes
+from holdfast_agent.probes.volume_choice import (
+    MEMORY_DEVICES,
+    MEMORY_TYPES,
+    NETWORK_TYPES,
+    OVERLAY_UNSYNCED,
+    choose_volumes,
+)
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _VOLUME = re.compile(r"(?:^|/)volumes/([^/]+)/_data(?:/|$)")
 _LAYERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 _PRIVATE_TMP = re.compile(r"/(?:var/)?tmp/systemd-private-")
-_UNSYNCED: dict[str, tuple[str, ...]] = {
-    "overlay": ("volatile", "fsync=volatile"),
-    "cifs": ("nostrictsync",),
-    "smb3": ("nostrictsync",),
+_UNSYNCED: dict[str, frozenset[str]] = {
+    "overlay": OVERLAY_UNSYNCED,
+    "cifs": frozenset({"nostrictsync"}),
+    "smb3": frozenset({"nostrictsync"}),
 }
 """Filesystem → options with which fsync is nothing, or does not reach the server (A-08, A-21)."""
 
@@ -89,7 +95,7 @@ class Machine:
             volatile=self._volatile(mount, upper) or bool(_PRIVATE_TMP.match(there)),
             container_layer=layer,
             container_volume=how,
-            syncs_ignored=bool(set(_UNSYNCED.get(mount.fstype, ())) & set(mount.super_options)),
+            syncs_ignored=bool(_UNSYNCED.get(mount.fstype, frozenset()) & set(mount.super_options)),
         )
 
     def _place_of(self, number: str, inside: str) -> str:

@@ -55,6 +55,8 @@ CONTAINER_PLACES = (
 )  # fmt: skip
 SNAP_PLACES = ("/snap", "/var/lib/snapd")
 MEMORY_DEVICES = ("zram", "ram")
+OVERLAY_UNSYNCED = frozenset({"volatile", "fsync=volatile"})
+"""Options of an overlay that never syncs; newer kernels print the second for the first."""
 
 
 class Volume(Struct, frozen=True, kw_only=True):
@@ -136,13 +138,13 @@ def _volume(mount: Mount, way: Mount | None, visible: dict[str, Mount]) -> Volum
 
 
 def _volatile(mount: Mount, visible: dict[str, Mount]) -> bool:
-    """In memory itself, on a disk in memory, or an overlay whose writes go there (live systems)."""
+    """In memory itself, on a disk in memory, or an overlay whose writes go there (live systems) or are never synced."""
     if mount.fstype in MEMORY_TYPES:
         return True
     if mount.fstype == "overlay":
         upper = next((o[9:] for o in mount.super_options if o.startswith("upperdir=")), "")
         below = _mount_of(upper, visible)
-        return bool({"volatile", "fsync=volatile"} & set(mount.super_options)) or (
+        return bool(OVERLAY_UNSYNCED & set(mount.super_options)) or (
             below is not None and below.fstype in MEMORY_TYPES
         )
     device = mount.source.rpartition("/")[2]

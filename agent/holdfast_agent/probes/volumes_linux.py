@@ -80,7 +80,7 @@ class Volumes(Poll[VolumesRaw], Watch):
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)
         self._isolated = IsolatedStatfs()
-        self._kernel_log = GivenUp(context.rootfs / "dev" / "kmsg")
+        self._kernel_log = GivenUp(context.rootfs / "dev" / "kmsg", sysfs=context.sysfs)
 
     def check(self) -> None:
         if not (self.context.procfs / "self" / "mountinfo").exists():

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from holdfast_agent.probes.mountinfo import Mount, parse_mountinfo
 from holdfast_agent.probes.volume_choice import choose_volumes
-from holdfast_agent.witness.witness_choice import WitnessConfig, WitnessPlan, choose
+from holdfast_agent.witness.witness_choice import NOT_VISIBLE, WitnessConfig, WitnessPlan, choose
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -61,11 +61,17 @@ def witness_section(
     resources: list[Resource] = []
     missing: dict[str, str] = {}
     for name, reason in found.plan.refused.items():
-        facts: dict[str, Value] = {"witness_enabled": False, "witness_reason": reason}
+        facts: dict[str, Value] = {
+            "witness_wanted": reason == NOT_VISIBLE,
+            "witness_enabled": False,
+            "witness_reason": reason,
+        }
         resources.append(Resource(kind=ResourceKind.VOLUME, name=name, facts=facts))
     for name in found.plan.witnessed:
         volume = said.get(name, VolumeSaid())
-        resources.append(Resource(kind=ResourceKind.VOLUME, name=name, facts=volume.facts))
+        resources.append(
+            Resource(kind=ResourceKind.VOLUME, name=name, facts=volume.facts | {"witness_wanted": True})
+        )
         missing |= volume.missing
     status, detail = SectionStatus.OK, ""
     if found.trouble:

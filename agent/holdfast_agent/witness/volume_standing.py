@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from holdfast_wire.message import Value
 
 EMITS = (
+    "witness_wanted",
     "witness_enabled",
     "witness_reason",
     "witness_mode",

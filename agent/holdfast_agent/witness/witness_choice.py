@@ -64,6 +64,10 @@ class WitnessedVolume(Struct, frozen=True, kw_only=True):
     """The first where a chain lies is used; without any, the first that can be written."""
 
 
+NOT_VISIBLE = "not visible from the agent's mount namespace"
+"""The one reason that nobody chose: the volume could be witnessed, and the agent does not get there."""
+
+
 class WitnessPlan(Struct, frozen=True, kw_only=True):
     """What shall be witnessed, and why the rest is not."""
 
@@ -126,7 +130,7 @@ def _why_not(volume: Volume, config: WitnessConfig, *, holds_state: bool) -> str
     if config.state_dir_only and not holds_state:
         return "witness.state_dir_only, and the state folder is elsewhere"
     if volume.path is None:
-        return "not visible from the agent's mount namespace"
+        return NOT_VISIBLE
     return ""
 
 

@@ -2,6 +2,9 @@
 
 from holdfast_wire.declaration import BOOL, FLOAT, STR, EventType, Fact, Origin, ResourceKind, facts
 
+EXTRA_RIGHT_PROBES = frozenset({"filesystem_events", "stranded_data"})
+"""Both need CAP_SYS_ADMIN, which is nearly all of root's power; systemd/README.md shows how to grant it, and what for."""
+
 FACTS: list[Fact] = [
     *facts(
         ResourceKind.PROBE,
@@ -15,6 +18,13 @@ FACTS: list[Fact] = [
                 "How the newest run ended: ok, no_data, unsupported, denied, timeout or error.",
             ),
             ("detail", STR, "", "", "Why, and what would change it."),
+            (
+                "extra_right",
+                BOOL,
+                "",
+                "",
+                "It needs a right that the shipped unit does not give, on purpose: denied is as it was installed.",
+            ),
             ("working", BOOL, "", "", "The newest run gave facts, or there is nothing of the kind here."),
             ("duration_seconds", FLOAT, "seconds", "", "How long the newest run took."),
             (

@@ -50,7 +50,13 @@ FACTS: list[Fact] = [
             ),
             ("reachable", BOOL, "", "m", "The filesystem answers; false for a network mount that hangs."),
             ("network", BOOL, "", "m", "The filesystem lives on another machine."),
-            ("volatile", BOOL, "", "m", "The filesystem lives in memory: nothing on it survives a reboot."),
+            (
+                "volatile",
+                BOOL,
+                "",
+                "m",
+                "Nothing on it survives a crash: it lives in memory, or is an overlay that never syncs.",
+            ),
         ],
     ),
     *facts(
@@ -115,6 +121,7 @@ FACTS: list[Fact] = [
             ),
             ("leaf_devices", STR, "", "l", "The disks it ends on, with commas."),
             ("media", STR, "", "l", "What they are, as the fact medium of a device has it, with commas."),
+            ("rotational", BOOL, "", "", "All disks it ends on turn, or say so."),
             ("filesystem_uuid", STR, "", "l", "The filesystem's own identity."),
         ],
     ),

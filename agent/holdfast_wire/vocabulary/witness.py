@@ -8,6 +8,13 @@ FACTS: list[Fact] = [
         Origin.AGENT,
         [
             (
+                "witness_wanted",
+                BOOL,
+                "",
+                "",
+                "The configuration asks for records on a volume like this, and nothing about it speaks against them.",
+            ),
+            (
                 "witness_enabled",
                 BOOL,
                 "",

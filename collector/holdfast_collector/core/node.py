@@ -12,7 +12,8 @@ from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
 from holdfast_wire.message import SpoolState, Value
-from holdfast_wire.relation import REFERENCES
+from holdfast_wire.relation import LACKING, REFERENCES
+from holdfast_wire.vocabulary.probe import EXTRA_RIGHT_PROBES
 
 ResourceKey = tuple[str, str]
 """(kind, name)"""
@@ -205,6 +206,7 @@ class Node:
         return {
             "status": status.value,
             "detail": held.section.detail,
+            "extra_right": probe in EXTRA_RIGHT_PROBES,
             "working": status in {SectionStatus.OK, SectionStatus.NO_DATA},
             "duration_seconds": held.duration_seconds,
             "stale": held.stale,
@@ -223,7 +225,8 @@ class Node:
         """`kind:name` of all that a resource rests on, and of what those rest on: its volume, that one's device, the node."""
         found = {f"node:{self.name}"}
         facts = self.resources.get(key, _NOTHING)
-        for kind, fact_name in REFERENCES.get(key[0], _NO_REFERENCE).items():
+        lacking = [LACKING[key[0]]] if key[0] in LACKING else []
+        for kind, fact_name in [*REFERENCES.get(key[0], _NO_REFERENCE).items(), *lacking]:
             name = facts.get(fact_name)
             if isinstance(name, str) and name:
                 found |= {f"{kind}:{name}", *self.rests_on((kind, name))}

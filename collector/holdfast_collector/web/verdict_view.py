@@ -19,6 +19,11 @@ _TONES = {
     Verdict.UNKNOWN: "unknown",
     Verdict.DURABLE: "good",
 }
+_CLAIMS = {
+    0: "it claims nothing: what is on it goes with the machine's run",
+    1: "it claims no more than to outlive a reboot: it goes with the host",
+}
+"""What keeps `durable` from being misread of a volume that keeps its promise only because it promises little."""
 WORDS = {
     Verdict.LOST: "lost",
     Verdict.NOT_DURABLE: "not durable",
@@ -59,6 +64,8 @@ def _view(ruled: Ruled, now: float) -> VerdictView:
     ]
     if ruling.last is not None:
         reasons.append(f"when it was last known, it was {WORDS[ruling.last]}")
+    if ruling.verdict is Verdict.DURABLE and ruling.kind == "volume" and ruling.durability_class in _CLAIMS:
+        reasons.append(_CLAIMS[ruling.durability_class])
     return VerdictView(
         kind=_KINDS[ruling.kind],
         name=plain(ruling.resource),

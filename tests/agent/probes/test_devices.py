@@ -235,6 +235,15 @@ def test_without_root_no_redundancy_of_lvm_is_claimed() -> None:
     assert "how device mapper lays out its devices" in observation.missing
 
 
+def test_a_volume_turns_when_every_disk_below_it_does() -> None:
+    """A cache on an SSD in front of it answers as quickly as the SSD does; a disk of another machine says nothing."""
+    raid = known(observed("bare-metal-raid"), "volume")
+    cached = known(observed("bare-metal-lvm-no-root"), "volume")
+
+    assert (raid["/archive"]["rotational"], "rotational" in raid["/oracle"]) == (True, False)
+    assert (cached["/logs"]["rotational"], cached["/db"]["rotational"]) == (True, False)
+
+
 def test_pools_and_btrfs_are_worth_their_worst_part() -> None:
     """A pool's intent log in memory loses acknowledged writes; metadata without a copy takes raid1 data along."""
     levels = {name: level for name, (level, _) in standings("bare-metal-zfs-btrfs").items()}

@@ -22,8 +22,8 @@ def log() -> Iterator[KmsgSocket]:
         yield log
 
 
-def follower_of(log: KmsgSocket) -> GivenUp:
-    return GivenUp(Path(os.devnull), reader=KmsgReader(log.descriptor, after=None))
+def follower_of(log: KmsgSocket, sysfs: Path = Path(os.devnull)) -> GivenUp:
+    return GivenUp(Path(os.devnull), reader=KmsgReader(log.descriptor, after=None), sysfs=sysfs)
 
 
 def given_up(log: KmsgSocket) -> set[str]:
@@ -57,6 +57,60 @@ def test_lines_that_were_lost_may_have_been_mounts(log: KmsgSocket) -> None:
     log.say("something else", seq=4)
 
     assert given_up(log) == set()
+
+
+def mount(sysfs: Path, folder: str) -> None:
+    """What mounting shows in sysfs; the folder it had before stays aside, so that the inode is another."""
+    place = sysfs / "fs" / folder
+    if place.exists():
+        place.rename(place.with_name(f"{place.name}-before"))
+    place.mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "device", "words"), [("ext4/sda1", "sda1", DIED), ("xfs/sdb", "sdb", SHUT)]
+)
+def test_a_death_ends_with_the_mount_although_nobody_logs_the_next_one(
+    log: KmsgSocket, tmp_path: Path, folder: str, device: str, words: str
+) -> None:
+    """ext4 limits the rate of that line: a repaired disk would page until the next reboot."""
+    mount(tmp_path, folder)
+    follower = follower_of(log, tmp_path)
+    log.say(words)
+    seen = []
+    for _ in range(2):
+        follower.follow()
+        seen.append(sorted(follower.devices))
+    mount(tmp_path, folder)
+    follower.follow()
+    seen.append(sorted(follower.devices))
+
+    assert seen == [[device], [device], []]
+
+
+def test_a_filesystem_that_is_mounted_anew_can_die_anew(log: KmsgSocket, tmp_path: Path) -> None:
+    mount(tmp_path, "ext4/sda1")
+    follower = follower_of(log, tmp_path)
+    log.say(DIED)
+    follower.follow()
+    mount(tmp_path, "ext4/sda1")
+    log.say("EXT4-fs (sda1): shut down requested (1)")
+    follower.follow()
+
+    assert follower.devices == {"sda1": "EXT4-fs (sda1): shut down requested (1)"}
+
+
+@pytest.mark.parametrize("folder", ["xfs/sda1", "btrfs/4fbf/devices/sda1"])
+def test_a_filesystem_does_not_answer_for_another_kind_that_was_there_before(
+    log: KmsgSocket, tmp_path: Path, folder: str
+) -> None:
+    """An agent that starts reads the log of the whole boot, and loop devices go from hand to hand."""
+    mount(tmp_path, folder)
+    follower = follower_of(log, tmp_path)
+    log.say(DIED)
+    follower.follow()
+
+    assert follower.devices == {}
 
 
 def test_nobody_but_the_kernel_can_give_a_filesystem_up(log: KmsgSocket) -> None:

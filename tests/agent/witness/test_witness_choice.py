@@ -6,6 +6,7 @@ import pytest
 
 from holdfast_agent.probes.mountinfo import parse_mountinfo
 from holdfast_agent.probes.volume_choice import choose_volumes
+from holdfast_agent.witness.survey import Survey, witness_section
 from holdfast_agent.witness.witness_choice import Candidate, WitnessConfig, WitnessPlan, choose
 
 MACHINE = """\
@@ -93,3 +94,15 @@ def test_with_state_dir_only_nothing_is_written_elsewhere() -> None:
     assert {name: volume.candidates for name, volume in chosen.witnessed.items()} == {
         "/pool": (Candidate(Path("/pool/try/agent/witness/chain"), Path("/pool/try/agent")),)
     }
+
+
+def test_a_volume_is_wanted_unless_the_configuration_or_its_kind_leaves_it_out() -> None:
+    """What somebody chose is no trouble; a volume that the agent cannot get to is."""
+    seen = MACHINE.replace("28 22 0:41 / /pool rw - btrfs /dev/sde rw\n", "")
+    chosen = plan(WitnessConfig(exclude=("/srv",)), own=seen)
+
+    section = witness_section(Survey(plan=chosen), {}, at=0.0, mono=0.0, period=60.0)
+    wanted = {each.name: each.facts["witness_wanted"] for each in section.resources}
+
+    assert {name for name, value in wanted.items() if value} == {"/", "/pool"}
+    assert wanted.keys() >= {"/srv", "/tmp", "/net", "/mnt/backing", "/archive"}
