@@ -69,7 +69,7 @@ def _volumes(resources: list[Any]) -> Iterator[str]:
 
 
 def _blindness(detail: Any) -> Iterator[tuple[str, str, str]]:
-    """(probe or fact, reason and cure, what nobody will know), each once."""
+    """(probe or fact, reason and cure, what nobody will know), each once; what one probe misses for one reason, together."""
     costs = {capability["name"]: capability["cost"] for capability in detail["capabilities"]}
     told = set()
     for section in detail["sections"]:
@@ -77,9 +77,13 @@ def _blindness(detail: Any) -> Iterator[tuple[str, str, str]]:
             told.add(section["probe"])
             yield section["probe"], section["detail"], costs.get(section["probe"], "")
             continue
+        alike: dict[str, list[str]] = {}
         for name, reason in section["missing"].items():
             told.add(f"{section['probe']}.{name}")
-            yield f"{section['probe']}.{name}", reason, ""
+            alike.setdefault(reason, []).append(name)
+        for reason, names in alike.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"{section['probe']}.{names[0]}{more}", reason, ""
     for capability in detail["capabilities"]:
         if not capability["available"] and capability["name"] not in told:
             yield capability["name"], capability["reason"], capability["cost"]
