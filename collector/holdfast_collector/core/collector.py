@@ -146,6 +146,10 @@ class Collector:
         """Pending and firing alerts by key."""
         return self._court.alerts
 
+    def explained(self, alert_key: str) -> list[Tracked]:
+        """The alerts that this one explains and keeps quiet, the deepest first."""
+        return self._court.explained(alert_key)
+
     @property
     def resolved(self) -> dict[str, Resolved]:
         """Alerts that resolved within the last day, by key."""
