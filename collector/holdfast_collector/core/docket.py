@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from holdfast_collector.core.causality import DEPTH, beneath, may_explain, order, root
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import Tracked
-from holdfast_rules import AlertState, Rule, RuleSet
+from holdfast_rules import Alert, AlertState, Rule, RuleSet
 
 COLLECTOR = ""
 """The node of the collector's own alerts."""
+
+TOGETHER_SECONDS = 120.0
+"""How far around the beginning of a collector's alert a node's must begin to be part of it: nodes report at different
+paces, and are called silent after three reports."""
 
 AlertPlace = tuple[str, str, str, str]
 """(node, kind, resource, rule id): where there is at most one alert."""
@@ -87,7 +91,7 @@ class Docket:
         rule = rules.by_id.get(alert.rule_id)
         if rule is None:
             return None
-        named = self._named(rule, node, place) if rule.inhibited_by else None
+        named = self._named(rule, tracked, node, place) if rule.inhibited_by else None
         if named is not None or not rule.verdict or not DEPTH.get(alert.kind):
             return named
         return root(
@@ -98,10 +102,11 @@ class Docket:
             and may_explain(self.alerts[key], cause, rule)
         )
 
-    def _named(self, rule: Rule, node: Node, place: ResourceKey) -> Tracked | None:
+    def _named(self, rule: Rule, tracked: Tracked, node: Node, place: ResourceKey) -> Tracked | None:
         """What the rule names: on the same resource, or on one it rests on, its node included.
 
-        What is wrong with the collector's view of the fleet concerns every node.
+        An alert of the collector concerns the whole fleet, and explains what began when it did: a node that falls
+        silent an hour into an outage has a reason of its own.
         """
         wanted = {f"{place[0]}:{place[1]}", *node.rests_on(place)}
         for name in rule.inhibited_by:
@@ -109,7 +114,8 @@ class Docket:
             for resource in sorted(wanted & resources.keys()):
                 return self.alerts[resources[resource]]
             for key in self._firing.get((COLLECTOR, name), {}).values():
-                return self.alerts[key]
+                if _began_together(tracked.alert, self.alerts[key].alert):
+                    return self.alerts[key]
         return None
 
     def causes(self, tracked: Tracked) -> Iterator[Tracked]:
@@ -131,3 +137,8 @@ class Docket:
                 found[effect] = self.alerts[effect]
                 waiting.extend(self._effects.get(effect, ()))
         return sorted(found.values(), key=lambda row: order(row.alert))
+
+
+def _began_together(effect: Alert, cause: Alert) -> bool:
+    end = cause.pending_since if cause.fired_at is None else cause.fired_at
+    return cause.pending_since - TOGETHER_SECONDS <= effect.pending_since <= end + TOGETHER_SECONDS

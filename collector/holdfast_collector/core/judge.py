@@ -334,8 +334,8 @@ class Court:
         The disk works again, and the probe that looks at what is on it comes round in a minute: until then nobody knows.
         """
         ended = self.resolved.get(tracked.explained_by)
-        if ended is None or tracked.alert.last_finding is Finding.UNKNOWN:
-            return False
+        if ended is None or ended.alert.kind not in DEPTH or tracked.alert.last_finding is Finding.UNKNOWN:
+            return False  # the silence of a node is the collector's own evidence
         end = ended.at if ended.alert.cleared_since is None else ended.alert.cleared_since
         seen_at = node.observed.get((tracked.alert.kind, tracked.alert.resource))
         return seen_at is not None and seen_at < end
