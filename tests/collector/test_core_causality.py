@@ -207,6 +207,17 @@ def test_a_sticky_cause_that_only_waits_for_somebodys_word_explains_nothing_new(
     assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
 
 
+def test_the_memory_of_an_event_explains_nothing() -> None:
+    """A write was lost; what dies on the same disk within the hour is news."""
+    rules = CHAIN.replace("when: smart_failing", """when: 'delta(kernel_data_loss_total, "1h") > 0'""")
+    desk, agent = started(rules)
+    desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)
+
+    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 2)
+
+    assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
+
+
 def test_a_cause_that_nobody_was_told_of_explains_nothing() -> None:
     """A page kept quiet by an alert that a ticket keeps quiet would reach nobody."""
     rules = CHAIN.replace(

@@ -9,6 +9,8 @@ purpose, for what is kept quiet wrongly is a page that nobody gets:
 - what it says is the same or worse: a full disk does not explain state that was lost
 - a sticky alert, which waits for somebody's word, and one that says `lost` are explained by `lost` only
 - a sticky cause explains while its condition holds, not while it only waits for that word
+- the cause is a state, not the memory of an event: what looks back over a window ends by the clock and not by a repair, and a
+  disk that lost a write an hour ago does not explain what dies on it now
 
 A node is no part of this: reboots, clocks and silence are the machine's own, and no disk of it explains them.
 """
@@ -68,7 +70,7 @@ def beneath(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> set
 
 def may_explain(cause: Tracked, cause_rule: Rule, effect_rule: Rule) -> bool:
     """Whether an alert that fires deeper may keep another rule's quiet; see the module's list."""
-    if not (cause.notified and cause_rule.verdict and effect_rule.verdict):
+    if not (cause.notified and cause_rule.verdict and effect_rule.verdict) or cause_rule.timed:
         return False
     if cause_rule.sticky and cause.alert.cleared_since is not None:
         return False
