@@ -61,6 +61,8 @@ def alert_lines(alerts: Sequence[Any], now: float) -> list[str]:
             notes.append(f"acknowledged: {row['acknowledged']}")
         if row["inhibited_by"]:
             notes.append(f"explained by {row['inhibited_by']}")
+        if row["explains_total"]:
+            notes.append(f"explains {row['explains_total']} others")
         summary = row["annotations"].get("summary", row["resource"])
         lines += [
             f"{row['severity']:7}{row['alertname']}  {summary}",

@@ -1,7 +1,7 @@
 """One entry of a pack → a rule, with every mistake in it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from holdfast_rules.dead import useless_clear
@@ -61,6 +61,7 @@ def read_rule(
         why = useless_clear(expression.tree, clear.tree)
         if why:
             mistakes.add(table.entries["clear_when"].place, why)
+    _check_loop(table, [expression, clear], mistakes)
     summary = entry.compiled("summary", kind, parse_template)
     description = entry.compiled("description", kind, parse_template)
     id_ = entry.matching("id", _ID, "is letters, digits, dots and dashes, like R-31")
@@ -93,3 +94,17 @@ def read_rule(
         summary_template=summary,
         description_template=description or (),
     )
+
+
+def _check_loop(table: Table, conditions: Sequence[Expression | None], mistakes: Mistakes) -> None:
+    """A rule that changes verdicts must not ask for one: it could keep itself firing, or never come to rest."""
+    if "verdict" not in table.entries:
+        return
+    for condition in conditions:
+        if condition is None:
+            continue
+        read = {name.rpartition(".")[2] for name in condition.names}
+        if "verdict" in read.union(*(survey.facts for survey in condition.surveys)):
+            said = "a rule that asks for a verdict cannot change one: take `verdict:` out, or ask for the facts behind it"
+            mistakes.add(table.entries["verdict"].place, said)
+            return

@@ -1,6 +1,6 @@
 """What is said of the collector watching itself."""
 
-from holdfast_wire.declaration import BOOL, FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
 FACTS: list[Fact] = [
     *facts(
@@ -11,6 +11,21 @@ FACTS: list[Fact] = [
             ("warm", BOOL, "", "", "The collector has watched for a full grace period since it started."),
             ("nodes", INT, "", "", "Nodes the collector knows."),
             ("nodes_reporting", INT, "", "", "Nodes whose reports come."),
+            (
+                "nodes_silent_together",
+                INT,
+                "",
+                "",
+                "The most nodes that are silent now and were last heard of within one minute of each other.",
+            ),
+            (
+                "nodes_silent_together_ratio",
+                FLOAT,
+                "ratio",
+                "",
+                "Their share of all nodes the collector knows.",
+            ),
+            ("silent_together", STR, "", "", "The first ten of them by name; empty when nobody is silent."),
             ("outbox_notices", INT, "", "", "Notifications that wait for their receiver."),
             (
                 "behind_agents",

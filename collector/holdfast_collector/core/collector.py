@@ -44,6 +44,7 @@ from holdfast_collector.core.fold import (
     fold_death,
     fold_report,
 )
+from holdfast_collector.core.health import health
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.lives import heard
 from holdfast_collector.core.node import Node, ResourceKey
@@ -146,6 +147,10 @@ class Collector:
         """Pending and firing alerts by key."""
         return self._court.alerts
 
+    def explained(self, alert_key: str) -> list[Tracked]:
+        """The alerts that this one explains and keeps quiet, the deepest first."""
+        return self._court.explained(alert_key)
+
     @property
     def resolved(self) -> dict[str, Resolved]:
         """Alerts that resolved within the last day, by key."""
@@ -158,16 +163,14 @@ class Collector:
 
     def health(self, at: float) -> dict[str, Value]:
         """The facts of the collector itself, by the names of `holdfast_wire.fact`."""
-        oldest = min((notice.created_at for notice in self.outbox.values()), default=at)
-        return {
-            "broker_connected": self.broker_connected,
-            "warm": at >= self.warm_at,
-            "nodes": len(self.nodes),
-            "nodes_reporting": sum(node.reporting is True for node in self.nodes.values()),
-            "outbox_notices": len(self.outbox),
-            "outbox_age_seconds": max(0.0, at - oldest),
-            "behind_agents": self._testimony.behind_agents,
-        }
+        return health(
+            self.nodes,
+            self.outbox,
+            at,
+            broker_connected=self.broker_connected,
+            warm=at >= self.warm_at,
+            behind_agents=self._testimony.behind_agents,
+        )
 
     def chains(self, node: str) -> tuple[ChainRecord, ...]:
         """What is remembered of a node's chains, closed ones included, by volume and age; none when it is not known."""
@@ -384,6 +387,10 @@ class Collector:
         for name, keys in self._deadlines.overdue(at).items():
             node = self.nodes[name]
             changed = node.rebuild(keys)
+            if ("node", name) in keys:
+                self._keep(
+                    node, commit
+                )  # when it was last heard must outlast a restart: its records may be hours old
             self.rulings.note(node, changed)
             self._court.judge(node, changed, at, warm=at >= self.warm_at, commit=commit, effects=effects)
             effects.append(Refreshed(name))

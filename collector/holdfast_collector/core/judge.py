@@ -11,6 +11,8 @@ from typing import NamedTuple
 from msgspec import structs
 
 from holdfast_collector.core.affected import Affected
+from holdfast_collector.core.causality import DEPTH, named
+from holdfast_collector.core.docket import Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
 from holdfast_collector.core.record import Notice, Receiver, Resolved, Tracked
@@ -32,9 +34,6 @@ GAP_SECONDS_MIN = 30.0
 RESOLVED_SECONDS = 86_400.0
 """How long a resolved alert stays to be looked at."""
 
-AlertPlace = tuple[str, str, str, str]
-"""(node, kind, resource, rule id): where there is at most one alert."""
-
 
 class InForce(NamedTuple):
     """The rules of one node."""
@@ -55,19 +54,20 @@ class Court:
         """By the identity of a rule set that `_in_force` holds."""
         self.receivers = tuple(receivers)
         self.next_episode = next_episode
-        self.alerts: dict[str, Tracked] = {}
+        self._docket = Docket()
         self.resolved: dict[str, Resolved] = {}
-        self._places: dict[AlertPlace, str] = {}
-        self._by_node: dict[str, set[str]] = {}
-        self._firing: dict[tuple[str, str], set[str]] = {}
-        """(node, alert name) → resources on which it fires."""
-        self._untold: dict[str, tuple[Transition, frozenset[str]]] = {}
-        """Keys of alerts that fire and nobody was told of, as judged since the last `tell` → and what each rests on."""
+        self._untold: dict[str, tuple[Transition, Node]] = {}
+        """Keys of alerts that fire and nobody was told of, as judged since the last `tell` → and their nodes."""
+
+    @property
+    def alerts(self) -> dict[str, Tracked]:
+        """Pending and firing alerts by key."""
+        return self._docket.alerts
 
     def restore(self, tracked: Iterable[Tracked], resolved: Iterable[Resolved]) -> None:
         """Take up what the store kept."""
         for row in tracked:
-            self._put(row)
+            self._docket.put(row)
         self.resolved = {row.key: row for row in resolved}
 
     def in_force(self, node: str) -> InForce:
@@ -181,9 +181,8 @@ class Court:
         but: Collection[tuple[ResourceKey, str]] = (),
     ) -> None:
         """Judge a node's alerts once more, except those just judged: time passed, or evidence was renewed."""
-        alert_keys = self._by_node.get(node.name)
         rules = self.in_force(node.name).rules
-        for alert_key in list(alert_keys) if alert_keys else ():
+        for alert_key in list(self._docket.by_node.get(node.name, ())):
             tracked = self.alerts.get(alert_key)
             if tracked is None:
                 continue
@@ -196,7 +195,7 @@ class Court:
     def firing_on(self, node: str) -> dict[ResourceKey, list[Firing]]:
         """The alerts that fire on a node's resources and say something of their verdict."""
         found: dict[ResourceKey, list[Firing]] = {}
-        for alert_key in self._by_node.get(node, ()):
+        for alert_key in self._docket.by_node.get(node, ()):
             alert = self.alerts[alert_key].alert
             rule = self.rules.by_id.get(alert.rule_id)
             if rule is not None and rule.verdict and alert.state is AlertState.FIRING:
@@ -213,7 +212,7 @@ class Court:
 
     def nodes_with_alerts(self) -> list[str]:
         """The nodes that have alerts, pending or firing."""
-        return list(self._by_node)
+        return list(self._docket.by_node)
 
     def pending(self) -> dict[str, Tracked | None]:
         """Pending alerts with the time observed so far, to be saved now and then."""
@@ -230,10 +229,9 @@ class Court:
         commit: Commit,
         effects: list[Effect],
     ) -> None:
-        if finding is not Finding.HOLDS and node.name not in self._by_node:
+        if finding is not Finding.HOLDS and node.name not in self._docket.by_node:
             return  # nearly every answer about a healthy fleet ends here
-        held_key = self._places.get((node.name, subject.kind, subject.name, rule.id))
-        tracked = self.alerts[held_key] if held_key else None
+        tracked = self._docket.at(node.name, subject.kind, subject.name, rule.id)
         if tracked is None and finding is not Finding.HOLDS:
             return
         firing = tracked is not None and tracked.alert.state is AlertState.FIRING
@@ -283,10 +281,9 @@ class Court:
         if transition in (Transition.RESOLVED, Transition.CANCELLED):
             self._leave(tracked, transition, at, commit)
         if alert is not None:
-            self._put(tracked)
+            self._docket.put(tracked)
             if _to_tell(rule, tracked):
-                place = (alert.kind, alert.resource)
-                self._untold.setdefault(tracked.key, (transition, node.rests_on(place)))
+                self._untold.setdefault(tracked.key, (transition, node))
         if transition is not Transition.NONE:
             if alert is not None:
                 commit.alerts[tracked.key] = tracked
@@ -301,23 +298,68 @@ class Court:
         Called when everything that one event changes has been judged, for the explanation may come with what it explains.
         """
         untold, self._untold = self._untold, {}
-        for alert_key, (transition, rests_on) in untold.items():
+        told: set[str] = set()
+        changed: list[Tracked] = []
+        # The deepest first: whether it was told decides what it explains.
+        for alert_key in sorted(untold, key=self._depth):
             before = self.alerts.get(alert_key)
             if before is None:
                 continue
-            tracked = structs.replace(before, inhibited_by=self._inhibitor(before, rests_on))
-            if not tracked.inhibited_by:
-                tracked = structs.replace(tracked, notified=True)
-                commit.notices.extend(self._notices(tracked, "firing", at))
+            node = untold[alert_key][1]
+            cause = self._docket.cause(before, node, self.in_force(node.name).rules)
+            if cause is None and self._before_its_end(before, node):
+                continue
+            tracked = structs.replace(
+                before,
+                notified=cause is None,
+                inhibited_by=cause.alert.alertname if cause else "",
+                explained_by=cause.key if cause else "",
+            )
+            if cause is None:
+                told.add(alert_key)
             if tracked != before:
-                self._put(tracked)
+                self._docket.put(tracked)
                 commit.alerts[alert_key] = tracked
-            if transition is Transition.FIRED:
-                effects.append(Transitioned(tracked, transition))
+                changed.append(tracked)
+        self._name_explained(changed, commit)
+        for alert_key in untold:
+            if alert_key in told:
+                commit.notices.extend(self._notices(self.alerts[alert_key], "firing", at))
+            if untold[alert_key][0] is Transition.FIRED and alert_key in self.alerts:
+                effects.append(Transitioned(self.alerts[alert_key], Transition.FIRED))
+
+    def _before_its_end(self, tracked: Tracked, node: Node) -> bool:
+        """Whether all that is known of an explained alert is older than the first sight of its cause's end.
+
+        The disk works again, and the probe that looks at what is on it comes round in a minute: until then nobody knows.
+        """
+        ended = self.resolved.get(tracked.explained_by)
+        if ended is None or ended.alert.kind not in DEPTH or tracked.alert.last_finding is Finding.UNKNOWN:
+            return False  # the silence of a node is the collector's own evidence
+        end = ended.at if ended.alert.cleared_since is None else ended.alert.cleared_since
+        seen_at = node.observed.get((tracked.alert.kind, tracked.alert.resource))
+        return seen_at is not None and seen_at < end
+
+    def _depth(self, alert_key: str) -> int:
+        tracked = self.alerts.get(alert_key)
+        return DEPTH.get(tracked.alert.kind, len(DEPTH)) if tracked else 0
+
+    def _name_explained(self, changed: Iterable[Tracked], commit: Commit) -> None:
+        """Write into alerts what they explain. Who is told later, or again, reads it; nobody is told anew for it."""
+        for cause_key in dict.fromkeys(cause.key for row in changed for cause in self._docket.causes(row)):
+            cause = self.alerts[cause_key]
+            said = {**cause.alert.annotations, "explains": named(self.explained(cause_key))}
+            cause = structs.replace(cause, alert=structs.replace(cause.alert, annotations=said))
+            self._docket.put(cause)
+            commit.alerts[cause_key] = cause
+
+    def explained(self, alert_key: str) -> list[Tracked]:
+        """The alerts that this one keeps quiet, the deepest first."""
+        return self._docket.explained(alert_key)
 
     def _leave(self, tracked: Tracked, transition: Transition, at: float, commit: Commit) -> None:
         """An episode is over: off the books, and told to those who heard of it."""
-        self._remove(tracked)
+        self._docket.remove(tracked)
         commit.alerts[tracked.key] = None
         if transition is Transition.CANCELLED:
             return
@@ -343,16 +385,6 @@ class Court:
             and (status == "firing" or receiver.takes_resolved)
         ]
 
-    def _inhibitor(self, tracked: Tracked, rests_on: frozenset[str]) -> str:
-        """The alert that explains this one: on the same resource, or on one it rests on, its node included."""
-        alert = tracked.alert
-        rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
-        for name in rule.inhibited_by if rule else ():
-            resources = self._firing.get((alert.node, name), set())
-            if f"{alert.kind}:{alert.resource}" in resources or not rests_on.isdisjoint(resources):
-                return name
-        return ""
-
     # ---- operators -----------------------------------------------------------------------------------------------
 
     def acknowledge(self, alert_key: str, reason: str, at: float) -> tuple[Commit, list[Effect]]:
@@ -362,7 +394,7 @@ class Court:
         if tracked is None:
             return commit, effects
         tracked = structs.replace(tracked, alert=acknowledge(tracked.alert, reason, at))
-        self._put(tracked)
+        self._docket.put(tracked)
         commit.alerts[alert_key] = tracked
         if tracked.alert.last_finding is Finding.UNKNOWN:
             self._leave(tracked, Transition.RESOLVED, at, commit)
@@ -412,31 +444,6 @@ class Court:
         """Let go of what resolved long ago; the store has its own clock for the same."""
         for alert_key in [k for k, row in self.resolved.items() if at - row.at > RESOLVED_SECONDS]:
             del self.resolved[alert_key]
-
-    # ---- books ---------------------------------------------------------------------------------------------------
-
-    def _put(self, tracked: Tracked) -> None:
-        alert = tracked.alert
-        self.alerts[tracked.key] = tracked
-        self._places[(alert.node, alert.kind, alert.resource, alert.rule_id)] = tracked.key
-        self._by_node.setdefault(alert.node, set()).add(tracked.key)
-        if alert.state is AlertState.FIRING:
-            self._firing.setdefault((alert.node, alert.alertname), set()).add(
-                f"{alert.kind}:{alert.resource}"
-            )
-
-    def _remove(self, tracked: Tracked) -> None:
-        alert = tracked.alert
-        del self.alerts[tracked.key]
-        del self._places[(alert.node, alert.kind, alert.resource, alert.rule_id)]
-        self._by_node[alert.node].discard(tracked.key)
-        if not self._by_node[alert.node]:
-            del self._by_node[alert.node]
-        firing = self._firing.get((alert.node, alert.alertname))
-        if firing is not None:
-            firing.discard(f"{alert.kind}:{alert.resource}")
-            if not firing:
-                del self._firing[(alert.node, alert.alertname)]
 
 
 def _to_tell(rule: Rule, tracked: Tracked) -> bool:

@@ -107,6 +107,8 @@ class Tracked(Struct, frozen=True, kw_only=True):
     """Notices of its firing were put into the outbox."""
     inhibited_by: str = ""
     """The alert that explains this one, while it keeps it quiet."""
+    explained_by: str = ""
+    """Its key."""
 
 
 class Resolved(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from holdfast_collector.core.causality import devices_of
 from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.node import Node, ResourceKey
@@ -121,9 +122,7 @@ def _below(standing: Standing, standings: Mapping[str, Sequence[Standing]]) -> I
     facts = standing.facts
     match standing.kind:
         case "volume":
-            named = str(facts.get("leaf_devices", "")).replace(",", " ").split()
-            own = facts.get("device")
-            return [("device", name) for name in dict.fromkeys([*named, *([str(own)] if own else [])])]
+            return [("device", name) for name in devices_of(facts)]
         case "state_path":
             return [("volume", str(facts["mountpoint"]))] if "mountpoint" in facts else []
         case "service":

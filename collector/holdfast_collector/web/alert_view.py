@@ -96,6 +96,8 @@ def _notes(row: Tracked, now: float) -> tuple[str, ...]:
         notes.append(f"explained by {row.inhibited_by}, so nobody was told")
     elif alert.state is AlertState.FIRING and not row.notified:
         notes.append("nobody was told: no receiver takes this severity")
+    if "explains" in alert.annotations:
+        notes.append(f"explains {plain(alert.annotations['explains'])}")
     if alert.last_finding is Finding.UNKNOWN:
         notes.append("cannot be seen at present; it stays until somebody can see that it is over")
     elif alert.last_finding is Finding.BETWEEN:

@@ -77,7 +77,7 @@ def node(context: Context, name: str) -> Any:
     active, resolved = alerts_of(context, name)
     return node_detail(
         found,
-        [alert_shape(row.key, row.alert, row.inhibited_by) for row in active],
+        [alert_shape(row, context.collector.explained(row.key)) for row in active],
         [resolved_shape(row) for row in resolved],
         context.collector.rulings.of(name).values(),
     )
@@ -106,7 +106,7 @@ async def alerts(context: Context, asked: Parameters) -> Any:
     ]
     ended.sort(key=lambda row: -row.at)
     shown: list[AlertShape] = await _each(
-        active[:limit], lambda row: alert_shape(row.key, row.alert, row.inhibited_by)
+        active[:limit], lambda row: alert_shape(row, context.collector.explained(row.key))
     )
     shown += await _each(ended[: limit - len(shown)], resolved_shape)
     return {"alerts": shown, "total": len(active) + len(ended)}
@@ -193,7 +193,7 @@ async def acknowledge(context: Context, body: bytes) -> Any:
     await _committed(context, Acknowledged(context.now(), wanted.key, reason))
     row = context.collector.alerts.get(wanted.key)
     if row is not None:
-        return alert_shape(row.key, row.alert, row.inhibited_by)
+        return alert_shape(row, context.collector.explained(row.key))
     ended = context.collector.resolved.get(wanted.key)
     return resolved_shape(ended) if ended is not None else {"key": wanted.key, "state": "resolved"}
 

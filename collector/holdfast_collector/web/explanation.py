@@ -74,7 +74,7 @@ def explanation(collector: Collector, alert: str, node: str, resource: str, at: 
         finding = rule.clearing(subject, at)
     condition = explain(rule.expression.tree, rule.when, subject, at, source)
     clear = None if rule.clear is None else explain(rule.clear.tree, rule.clear_when, subject, at, source)
-    current = None if tracked is None else alert_shape(tracked.key, tracked.alert, tracked.inhibited_by)
+    current = None if tracked is None else alert_shape(tracked, collector.explained(tracked.key))
     return Explanation(
         at=at,
         alert=rule.alert,

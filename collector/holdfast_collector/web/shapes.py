@@ -4,17 +4,20 @@ Instants are Unix seconds UTC by the collector's clock and end in `_at` or `_sin
 never 0. Fields may be added; none is renamed, removed or given another meaning within `/api/v1`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
 from holdfast_collector.core.node import HeldSection, Node
-from holdfast_collector.core.record import EventCount, Resolved
+from holdfast_collector.core.record import EventCount, Resolved, Tracked
 from holdfast_collector.core.rulings import Ruled
 from holdfast_collector.web.fleet import NodeState, state_of
-from holdfast_rules import Alert, Rule
+from holdfast_rules import Rule
 from holdfast_rules.verdict import Reason, Verdict
 from holdfast_wire.message import Capability, SpoolState, Value
+
+EXPLAINED_MAX = 20
+"""Alerts whose keys are listed of those that one explains."""
 
 
 class AlertShape(Struct, frozen=True, kw_only=True):
@@ -41,6 +44,12 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     acknowledged_at: float | None
     inhibited_by: str
     """The alert that explains this one and keeps it quiet."""
+    explained_by: str
+    """Its key."""
+    explains_total: int
+    """How many alerts this one explains and keeps quiet."""
+    explains: list[str]
+    """The keys of the first of them, the deepest first."""
     labels: dict[str, str]
     annotations: dict[str, str]
 
@@ -187,10 +196,11 @@ class Announced(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def alert_shape(key: str, alert: Alert, inhibited_by: str) -> AlertShape:
-    """A pending or firing alert."""
+def alert_shape(row: Tracked, explained: Sequence[Tracked]) -> AlertShape:
+    """A pending or firing alert, and what it explains."""
+    alert = row.alert
     return AlertShape(
-        key=key,
+        key=row.key,
         state=alert.state.value,
         alertname=alert.alertname,
         rule_id=alert.rule_id,
@@ -204,7 +214,10 @@ def alert_shape(key: str, alert: Alert, inhibited_by: str) -> AlertShape:
         last_finding=alert.last_finding.value,
         acknowledged=alert.acknowledged,
         acknowledged_at=alert.acknowledged_at,
-        inhibited_by=inhibited_by,
+        inhibited_by=row.inhibited_by,
+        explained_by=row.explained_by,
+        explains_total=len(explained),
+        explains=[effect.key for effect in explained[:EXPLAINED_MAX]],
         labels=alert.labels,
         annotations=alert.annotations,
     )
@@ -230,6 +243,9 @@ def resolved_shape(row: Resolved) -> AlertShape:
         acknowledged=alert.acknowledged,
         acknowledged_at=alert.acknowledged_at,
         inhibited_by="",
+        explained_by="",
+        explains_total=0,
+        explains=[],
         labels=alert.labels,
         annotations=alert.annotations,
     )

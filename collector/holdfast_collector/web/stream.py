@@ -30,7 +30,7 @@ def frame(item: StreamItem) -> bytes:
         data = {
             "at": item.at,
             "transition": happened.transition.value,
-            "alert": alert_shape(happened.tracked.key, happened.tracked.alert, happened.tracked.inhibited_by),
+            "alert": alert_shape(happened.tracked, ()),
         }
     elif isinstance(happened, Turned):
         name = "verdict"

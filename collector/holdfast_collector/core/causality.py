@@ -1,0 +1,105 @@
+"""Which alert is the cause of which: along device ─▶ volume ─▶ state_path ─▶ service.
+
+One dead disk makes alerts on everything above it. The one that lies deepest is told, and explains those above that say
+no worse; they are kept quiet, named by it, and told after all when it ends and they still hold. The rule is narrow on
+purpose, for what is kept quiet wrongly is a page that nobody gets:
+
+- both rules have a verdict: an alert without one says nothing about state that another one could say better
+- the cause was told to people, and its severity is no lower: whoever would have been woken has been
+- what it says is the same or worse: a full disk does not explain state that was lost
+- a sticky alert, which waits for somebody's word, and one that says `lost` are explained by `lost` only
+- a sticky cause explains while its condition holds, not while it only waits for that word
+- the cause is a state, not the memory of an event: what looks back over a window ends by the clock and not by a repair, and a
+  disk that lost a write an hour ago does not explain what dies on it now
+
+A node is no part of this: reboots, clocks and silence are the machine's own, and no disk of it explains them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from holdfast_collector.core.record import Tracked
+from holdfast_rules import Alert, Rule
+from holdfast_rules.verdict import ROLES_THAT_MAY_VANISH, Verdict
+from holdfast_wire.message import Value
+
+Place = tuple[str, str]
+"""(kind, name)"""
+
+DEPTH = {"device": 0, "volume": 1, "state_path": 2, "service": 3}
+"""Kind → how far above the medium; kinds that are not here explain nothing by themselves."""
+NAMED_MAX = 5
+"""Alerts that a notice names of those it explains. The API has all of them."""
+
+_SEVERITY = {"info": 0, "ticket": 1, "page": 2}
+_VERDICT = {verdict.value: rank for rank, verdict in enumerate(Verdict)}
+_NOTHING: dict[str, Value] = {}
+
+
+def devices_of(volume: Mapping[str, Value]) -> list[str]:
+    """The devices that a volume lies on, by its facts: the leaves first, then the one that is mounted."""
+    named = str(volume.get("leaf_devices", "")).replace(",", " ").split()
+    own = volume.get("device")
+    return list(dict.fromkeys([*named, *([str(own)] if own else [])]))
+
+
+def counts(path: Mapping[str, Value]) -> bool:
+    """Whether a service's state is what lies there: not what may vanish, and not what nobody can explain."""
+    return path.get("role") not in ROLES_THAT_MAY_VANISH and path.get("confidence") != "low"
+
+
+def beneath(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> set[Place]:
+    """All that a resource rests on, and what that rests on. Nothing where that is not known."""
+    kind, name = place
+    facts = resources.get(place, _NOTHING)
+    match kind:
+        case "volume":
+            return {("device", device) for device in devices_of(facts)}
+        case "state_path" if "mountpoint" in facts:
+            volume = ("volume", str(facts["mountpoint"]))
+            return {volume, *beneath(resources, volume)}
+        case "service":
+            paths = {
+                other
+                for other, said in resources.items()
+                if other[0] == "state_path" and said.get("service") == name and counts(said)
+            }
+            return paths.union(*(beneath(resources, path) for path in paths))
+        case _:
+            return set()
+
+
+def may_explain(cause: Tracked, cause_rule: Rule, effect_rule: Rule) -> bool:
+    """Whether an alert that fires deeper may keep another rule's quiet; see the module's list."""
+    if not (cause.notified and cause_rule.verdict and effect_rule.verdict) or cause_rule.timed:
+        return False
+    if cause_rule.sticky and cause.alert.cleared_since is not None:
+        return False
+    if effect_rule.sticky and cause_rule.verdict != Verdict.LOST.value:
+        return False
+    return (
+        _SEVERITY[cause_rule.severity] >= _SEVERITY[effect_rule.severity]
+        and _VERDICT[cause_rule.verdict] >= _VERDICT[effect_rule.verdict]
+    )
+
+
+def order(alert: Alert) -> tuple[int, str, str, str]:
+    """The deepest first, and always the same."""
+    return DEPTH.get(alert.kind, len(DEPTH)), alert.node, alert.resource, alert.alertname
+
+
+def root(causes: Iterable[tuple[Tracked, Rule]]) -> Tracked | None:
+    """The one to begin with: the deepest, and there the worst. None of none."""
+    ranked = sorted(
+        causes,
+        key=lambda pair: (DEPTH[pair[0].alert.kind], -_VERDICT[pair[1].verdict], order(pair[0].alert)),
+    )
+    return ranked[0][0] if ranked else None
+
+
+def named(explained: Sequence[Tracked]) -> str:
+    """What an alert explains, in words: how many, and the first of them."""
+    said = [
+        f"{row.alert.alertname} on {row.alert.resource or row.alert.node}" for row in explained[:NAMED_MAX]
+    ]
+    more = f" and {len(explained) - NAMED_MAX} more" if len(explained) > NAMED_MAX else ""
+    return f"{len(explained)} alert{'s' if len(explained) != 1 else ''}: {', '.join(said)}{more}"

@@ -1,0 +1,251 @@
+"""One fault is one page: what lies deepest is told and names what it explains, and nothing else is kept quiet."""
+
+import pytest
+
+from holdfast_collector.core.record import Notice, State
+from holdfast_wire import Resource, Section, SectionStatus
+from holdfast_wire.message import Value
+from tests.collector.fleet import T0, WARM, Agent, Desk, commit_of
+
+CHAIN = """
+rules:
+  - {alert: DiskBad, id: T-01, resource: device, when: smart_failing, severity: page, verdict: at_risk, summary: disk}
+  - {alert: VolumeBad, id: T-02, resource: volume, when: dead, severity: page, verdict: at_risk, summary: volume}
+  - {alert: PathBad, id: T-03, resource: state_path, when: mount_missing, severity: page, verdict: at_risk, summary: path}
+  - {alert: ServiceBad, id: T-04, resource: service, when: not up, severity: page, verdict: at_risk, summary: service}
+  - {alert: Rebooted, id: T-05, resource: node, when: boot_dirty, severity: page, verdict: at_risk, summary: node}
+  - {alert: Watchdog, id: S-05, resource: collector, when: "True", severity: info, summary: the path works}
+"""
+PATH = "pg.service:/srv/pg"
+QUIET = {"DiskBad": False, "VolumeBad": False, "PathBad": False, "ServiceBad": False}
+
+
+def said(probe: str, kind: str, named: dict[str, dict[str, Value]], mono: float = 0.0) -> Section:
+    return Section(
+        probe=probe,
+        status=SectionStatus.OK,
+        observed_at=T0,
+        mono=mono,
+        period_seconds=60.0,
+        duration_seconds=0.01,
+        resources=[Resource(kind=kind, name=name, facts=facts) for name, facts in named.items()],
+    )
+
+
+def machine(*bad: str, mono: float = 0.0, role: str = "data", leaf: str = "sda") -> list[Section]:
+    """A service on a path on a volume on a disk; `bad` are the alerts whose condition is met."""
+    return [
+        said("disks", "device", {"sda": {"smart_failing": "DiskBad" in bad}}, mono),
+        said("volumes", "volume", {"/srv": {"dead": "VolumeBad" in bad, "leaf_devices": leaf}}, mono),
+        said(
+            "state_paths",
+            "state_path",
+            {
+                PATH: {
+                    "service": "pg.service",
+                    "mountpoint": "/srv",
+                    "role": role,
+                    "mount_missing": "PathBad" in bad,
+                }
+            },
+            mono,
+        ),
+        said("services", "service", {"pg.service": {"up": "ServiceBad" not in bad}}, mono),
+        said("system", "node", {"n1": {"boot_dirty": "Rebooted" in bad}}, mono),
+    ]
+
+
+def told(notices: list[Notice]) -> list[tuple[str, str]]:
+    """(alert, status) of what goes to the pager."""
+    return [(one.alert.alertname, one.status) for one in notices if one.receiver == "pager"]
+
+
+def explanations(desk: Desk) -> dict[str, str]:
+    rows = desk.collector.alerts.values()
+    return {row.alert.alertname: row.inhibited_by for row in rows if row.alert.alertname != "Watchdog"}
+
+
+def key_of(desk: Desk, alertname: str) -> str:
+    [key] = [key for key, row in desk.collector.alerts.items() if row.alert.alertname == alertname]
+    return key
+
+
+def started(rules: str = CHAIN, **how: str) -> tuple[Desk, Agent]:
+    desk, agent = Desk(rules=rules), Agent()
+    desk.feed(agent.report(*machine(**how)))  # type: ignore[arg-type]  # role and leaf are texts
+    return desk, agent
+
+
+def test_one_dead_disk_is_one_page_that_names_what_it_explains() -> None:
+    """Four alerts hold; whoever is woken wants the one to begin with."""
+    desk, agent = started()
+
+    commit = commit_of(
+        desk.feed(agent.report(*machine("ServiceBad", "PathBad", "VolumeBad", "DiskBad")), at=WARM + 1)
+    )
+
+    assert told(commit.notices) == [("DiskBad", "firing")]
+    assert explanations(desk) == {
+        "DiskBad": "",
+        "VolumeBad": "DiskBad",
+        "PathBad": "DiskBad",
+        "ServiceBad": "DiskBad",
+    }
+    [notice] = [one for one in commit.notices if one.receiver == "pager"]
+    assert notice.alert.annotations["explains"] == (
+        f"3 alerts: VolumeBad on /srv, PathBad on {PATH}, ServiceBad on pg.service"
+    )
+    assert [row.alert.alertname for row in desk.collector.explained(key_of(desk, "DiskBad"))] == [
+        "VolumeBad",
+        "PathBad",
+        "ServiceBad",
+    ]
+
+
+def test_what_follows_later_is_explained_too_and_the_standing_alert_names_it() -> None:
+    """No second page, and the first one's words keep up."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 1)
+
+    commit = commit_of(desk.feed(agent.report(*machine("VolumeBad", "ServiceBad")), at=WARM + 2))
+
+    assert told(commit.notices) == []
+    cause = commit.alerts[key_of(desk, "VolumeBad")]
+    assert cause is not None
+    assert cause.alert.annotations["explains"] == "1 alert: ServiceBad on pg.service"
+
+
+@pytest.mark.parametrize("order", [("PathBad", "VolumeBad"), ("VolumeBad", "PathBad")])
+def test_a_symptom_that_was_told_first_is_not_taken_back(order: tuple[str, str]) -> None:
+    """People have heard of it; the deeper one is told as well when it is seen."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine(order[0])), at=WARM + 1)
+
+    commit = commit_of(desk.feed(agent.report(*machine(*order)), at=WARM + 2))
+
+    assert told(commit.notices) == ([("VolumeBad", "firing")] if order[0] == "PathBad" else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "explained"),
+    [
+        (("T-01, resource: device, when: smart_failing, severity: page", "ticket"), False),
+        (("verdict: at_risk, summary: disk", "verdict: unknown, summary: disk"), False),
+        (("verdict: at_risk, summary: disk", "verdict: not_durable, summary: disk"), True),
+        (("verdict: at_risk, summary: disk", "summary: disk"), False),
+        (("verdict: at_risk, summary: volume", "summary: volume"), False),
+        (("verdict: at_risk, summary: volume", "verdict: at_risk, sticky: true, summary: volume"), False),
+        (("verdict: at_risk, summary: volume", "verdict: lost, summary: volume"), False),
+        (("severity: page, verdict: at_risk, summary: volume", "severity: ticket, verdict: at_risk, summary: volume"), True),
+    ],
+    ids=["cause is a ticket", "cause says less", "cause says worse", "cause has no verdict", "effect has no verdict",
+         "effect is sticky", "effect is lost", "effect is a ticket"],
+)  # fmt: skip
+def test_an_alert_is_explained_by_nothing_that_says_less(change: tuple[str, str], explained: bool) -> None:
+    """What is kept quiet wrongly is a page that nobody gets."""
+    old, new = change
+    if new == "ticket":
+        new = old.replace("severity: page", "severity: ticket")
+    desk, agent = started(CHAIN.replace(old, new))
+
+    desk.feed(agent.report(*machine("DiskBad", "VolumeBad")), at=WARM + 1)
+
+    assert explanations(desk)["VolumeBad"] == ("DiskBad" if explained else "")
+
+
+def test_lost_is_explained_by_lost_only_sticky_or_not() -> None:
+    """Whoever must answer for lost state hears of it, unless the page in hand says just that."""
+    lost = CHAIN.replace("at_risk, summary: volume", "lost, sticky: true, summary: volume")
+    found = []
+    for rules in (lost, lost.replace("at_risk, summary: disk", "lost, summary: disk")):
+        desk, agent = started(rules)
+        desk.feed(agent.report(*machine("DiskBad", "VolumeBad")), at=WARM + 1)
+        found.append(explanations(desk)["VolumeBad"])
+
+    assert found == ["", "DiskBad"]
+
+
+def test_what_does_not_rest_on_the_bad_thing_is_told() -> None:
+    """Another disk; a path that may vanish; the machine itself."""
+    found = []
+    for bad, how in (
+        (("DiskBad", "VolumeBad"), {"leaf": "sdb"}),
+        (("VolumeBad", "ServiceBad"), {"role": "cache"}),
+        (("DiskBad", "Rebooted"), {}),
+    ):
+        desk, agent = started(**how)
+        commit = commit_of(desk.feed(agent.report(*machine(*bad, **how)), at=WARM + 1))  # type: ignore[arg-type]  # texts
+        found.append(sorted(name for name, _ in told(commit.notices)))
+
+    assert found == [["DiskBad", "VolumeBad"], ["ServiceBad", "VolumeBad"], ["DiskBad", "Rebooted"]]
+
+
+def test_what_outlasts_its_cause_is_told_when_it_is_seen_again_and_what_cleared_is_not() -> None:
+    """The disk works again. Probes look at different times: what each says must be newer than the end to page."""
+    desk, agent = started()
+    everything = machine("DiskBad", "VolumeBad", "ServiceBad")
+    desk.feed(agent.report(*everything), at=WARM + 1)
+    disks = machine(mono=10.0)[0]
+
+    ended = desk.feed(agent.report(disks, held=tuple(everything[1:]), mono=10.0), at=WARM + 11)
+    later = machine("ServiceBad", mono=20.0)
+    seen = desk.feed(agent.report(*later, mono=20.0), at=WARM + 21)
+
+    assert told(commit_of(ended).notices) == [("DiskBad", "resolved")]
+    assert told(commit_of(seen).notices) == [("ServiceBad", "firing")]
+    assert explanations(desk) == {"ServiceBad": ""}
+
+
+def test_a_sticky_cause_that_only_waits_for_somebodys_word_explains_nothing_new() -> None:
+    """It may wait for days."""
+    desk, agent = started(CHAIN.replace("at_risk, summary: disk", "at_risk, sticky: true, summary: disk"))
+    desk.feed(agent.report(*machine("DiskBad")), at=WARM + 1)
+    desk.feed(agent.report(*machine()), at=WARM + 2)
+
+    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 3)
+
+    assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
+
+
+def test_the_memory_of_an_event_explains_nothing() -> None:
+    """A write was lost; what dies on the same disk within the hour is news."""
+    rules = CHAIN.replace("when: smart_failing", """when: 'delta(kernel_data_loss_total, "1h") > 0'""")
+    desk, agent = started(rules)
+    desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)
+
+    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 2)
+
+    assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
+
+
+def test_a_cause_that_nobody_was_told_of_explains_nothing() -> None:
+    """A page kept quiet by an alert that a ticket keeps quiet would reach nobody."""
+    rules = CHAIN.replace(
+        "at_risk, summary: volume", "at_risk, inhibited_by: [Drill], summary: volume"
+    ).replace(
+        "  - {alert: Watchdog",
+        "  - {alert: Drill, id: T-09, resource: volume, when: dead, severity: info, summary: drill}\n  - {alert: Watchdog",
+    )
+    desk, agent = started(rules)
+
+    desk.feed(agent.report(*machine("VolumeBad", "ServiceBad")), at=WARM + 1)
+
+    assert explanations(desk) == {"VolumeBad": "Drill", "Drill": "", "ServiceBad": ""}
+
+
+def test_a_restart_keeps_who_explains_whom() -> None:
+    """Otherwise the collector's own crash would be three pages."""
+    desk, agent = started()
+    sections = machine("DiskBad", "VolumeBad", "ServiceBad")
+    desk.feed(agent.report(*sections), at=WARM + 1)
+    kept = State(
+        alerts=list(desk.collector.alerts.values()),
+        nodes=[node.record for node in desk.collector.nodes.values()],
+        next_episode=9,
+    )
+    again = Desk(rules=CHAIN, state=kept, started_at=WARM + 10)
+
+    commit = commit_of(again.feed(agent.report(*sections), at=WARM + 100))
+
+    assert told(commit.notices) == []
+    assert len(again.collector.explained(key_of(again, "DiskBad"))) == 2
