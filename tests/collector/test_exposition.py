@@ -144,7 +144,6 @@ async def test_openmetrics_page_says_the_same() -> None:
         "holdfast_volume_free_bytes": ("gauge", "bytes"),
         "holdfast_volume_free_ratio": ("gauge", "ratio"),
         "holdfast_volume_writable": ("gauge", ""),
-        "holdfast_volume_witness_loss": ("counter", ""),
     }
 
 
