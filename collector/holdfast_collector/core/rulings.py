@@ -11,10 +11,14 @@ from msgspec import Struct
 
 from holdfast_collector.core.causality import devices_of
 from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
+from holdfast_collector.core.groups import Groups
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.recollection import Recollection, known_again, meanwhile, recalled, unseen
+from holdfast_collector.core.record import HeldVerdict
+from holdfast_collector.core.ruled import Ruled, anew, kept, turned
 from holdfast_rules import Transition
-from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, rule
+from holdfast_rules.verdict import Firing, Ruling, Standing, Verdict, rule
 from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
@@ -30,12 +34,14 @@ _ORDER = ("device", "volume", "state_path", "service", "node")
 """What rests on nothing first."""
 
 
-class Ruled(Struct, frozen=True, kw_only=True):
-    """A ruling and since when it stands."""
+class Renewed(Struct, frozen=True, kw_only=True):
+    """What became of a node's verdicts."""
 
-    ruling: Ruling
-    since: float
-    """When the verdict became what it is, by the collector's clock; at the latest when this collector started."""
+    turned: list[Turned]
+    shown: list[ResourceKey]
+    """Whose verdict reads otherwise now: those that turned, and those whose evidence came back after a restart."""
+    commit: dict[tuple[str, str, str], HeldVerdict | None]
+    """What to keep for the next start."""
 
 
 class Rulings:
@@ -43,38 +49,92 @@ class Rulings:
 
     def __init__(self) -> None:
         self._nodes: dict[str, dict[ResourceKey, Ruled]] = {}
+        self._recollection = Recollection()
+        self.groups = Groups()
         self.due: set[str] = set()
         """Nodes whose verdicts may have changed with the event in hand."""
+
+    def restore(self, verdicts: Sequence[HeldVerdict], nodes: Mapping[str, Node]) -> None:
+        """Take in what stood when the collector was last on, as not known any more and not yet again."""
+        known = [held for held in verdicts if held.node in nodes]
+        self._recollection.restore(known)
+        for held in known:
+            place = (held.kind, held.resource)
+            self._nodes.setdefault(held.node, {})[place] = Ruled(ruling=unseen(held), since=held.since)
+        for name in self._recollection.nodes:
+            nodes[name].verdicts = {key: ruled.ruling.verdict for key, ruled in self._nodes[name].items()}
+        self.due.update(self._recollection.nodes)
+        self.groups.restore(verdicts)
 
     def of(self, node: str) -> Mapping[ResourceKey, Ruled]:
         """The verdicts on a node's resources, by kind and name."""
         return self._nodes.get(node, {})
 
-    def renew(self, node: Node, firing: Mapping[ResourceKey, Sequence[Firing]], at: float) -> list[Turned]:
-        """Judge the node anew, from the devices up. `firing`: the alerts that fire, by resource."""
-        before = self._nodes.get(node.name, {})
+    def of_service(self, node: str, service: str) -> Ruling | None:
+        """The verdict on one service; None when there is none."""
+        ruled = self.of(node).get(("service", service))
+        return ruled.ruling if ruled is not None else None
+
+    @property
+    def awaited(self) -> list[str]:
+        """Nodes with verdicts of before the start whose evidence is not back."""
+        return self._recollection.nodes
+
+    def renew(
+        self, node: Node, firing: Mapping[ResourceKey, Sequence[Firing]], at: float, *, watched: bool
+    ) -> Renewed:
+        """Judge the node anew, from the devices up. `firing`: the alerts that fire, by resource.
+
+        `watched`: the collector has listened for long enough that what was not heard is not known.
+        """
+        shown = self._nodes.get(node.name, {})
+        before = dict(shown)
         after: dict[ResourceKey, Ruled] = {}
+        awaited = self._recollection.of(node.name)
+        settled: set[ResourceKey] = set()
         standings = _standings(node, before, firing)
         for kind in _ORDER:
             for standing in standings.get(kind, ()):
                 key = (kind, standing.name)
-                held = before.get(key)
                 below = [after[place].ruling for place in _below(standing, standings) if place in after]
-                ruling = rule(standing, below, held.ruling if held else None)
+                ruling = rule(standing, below, before[key].ruling if key in before else None)
+                held = awaited.get(key)
+                if held is not None and known_again(node, held, ruling, watched=watched):
+                    settled.add(key)
+                    before[key] = Ruled(ruling=recalled(held), since=held.since)
+                elif held is not None:
+                    after[key] = before[key] = Ruled(ruling=meanwhile(held, ruling), since=held.since)
+                    continue
                 if ruling is not None:
-                    stands = held is not None and held.ruling.verdict is ruling.verdict
-                    after[key] = Ruled(ruling=ruling, since=held.since if held and stands else at)
+                    after[key] = anew(before.get(key), ruling, at)
+        gone = {key: held for key, held in awaited.items() if key not in after and key not in settled}
+        before.update({key: Ruled(ruling=recalled(held), since=held.since) for key, held in gone.items()})
+        if settled or gone:
+            self._recollection.settle(node.name, settled | gone.keys())
         self._nodes[node.name] = after
-        return list(_turned(node.name, before, after, at))
+        turns = dict(turned(node.name, before, after, at))
+        return Renewed(
+            turned=list(turns.values()),
+            shown=[
+                key
+                for key in sorted(shown.keys() | after.keys())
+                if _verdict(shown, key) is not _verdict(after, key)
+            ],
+            commit={(node.name, *key): kept(node.name, after.get(key)) for key in turns},
+        )
 
     def note(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
         """Facts changed. The node is due when one of them is what verdicts are made of."""
-        if any(not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()):
+        if self._recollection.of(node.name) or any(
+            not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()
+        ):
             self.due.add(node.name)
 
     def forget(self, node: str) -> None:
         """The node was taken out of service."""
         self._nodes.pop(node, None)
+        self._recollection.forget(node)
+        self.due.add(node)
 
 
 def rule_anew(
@@ -92,17 +152,28 @@ def rule_anew(
         for effect in effects
         if isinstance(effect, Transitioned) and effect.transition in _FIRING_TURNS
     )
+    if warm:
+        rulings.due.update(rulings.awaited)
+    judged = frozenset(rulings.due)
     while rulings.due:
         node = nodes.get(rulings.due.pop())
-        turned = rulings.renew(node, court.firing_on(node.name), at) if node is not None else []
-        if node is None or not turned:
+        if node is None:
             continue
-        effects.extend(turned)
+        renewed = rulings.renew(node, court.firing_on(node.name), at, watched=warm)
+        if renewed.turned:
+            commit.turns.extend(renewed.turned)
+            commit.verdicts.update(renewed.commit)
+            effects.extend(renewed.turned)
+        if not renewed.shown:
+            continue
         # A verdict is a fact of its resource, which rules may ask for; no such rule has a say in verdicts.
         node.verdicts = {key: ruled.ruling.verdict for key, ruled in rulings.of(node.name).items()}
-        changed = node.rebuild([(turn.kind, turn.resource) for turn in turned])
+        changed = node.rebuild(renewed.shown)
         court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
         effects.append(Refreshed(node.name))
+    rulings.groups.renew(
+        judged, rulings.awaited, rulings.of_service, at, watched=warm, commit=commit, effects=effects
+    )
 
 
 def _standings(
@@ -137,20 +208,5 @@ def _below(standing: Standing, standings: Mapping[str, Sequence[Standing]]) -> I
             return []
 
 
-def _turned(
-    node: str, before: Mapping[ResourceKey, Ruled], after: Mapping[ResourceKey, Ruled], at: float
-) -> Iterable[Turned]:
-    for key in sorted(before.keys() | after.keys()):
-        was, now = before.get(key), after.get(key)
-        if was is not None and now is not None and was.ruling.verdict is now.ruling.verdict:
-            continue
-        cause: Reason | None = now.ruling.cause if now else None
-        yield Turned(
-            node=node,
-            kind=key[0],
-            resource=key[1],
-            at=at,
-            before=was.ruling.verdict if was else None,
-            after=now.ruling.verdict if now else None,
-            reason=cause.text if cause else "",
-        )
+def _verdict(rulings: Mapping[ResourceKey, Ruled], key: ResourceKey) -> Verdict | None:
+    return rulings[key].ruling.verdict if key in rulings else None
