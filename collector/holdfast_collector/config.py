@@ -120,6 +120,8 @@ class Retention(Struct, frozen=True, kw_only=True):
 
     events: Seconds = 30 * 86_400.0
     resolved: Seconds = 30 * 86_400.0
+    history: Seconds = 365 * 86_400.0
+    """Changes of verdicts."""
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -171,7 +173,7 @@ def parse(text: str, origin: str, environment: Mapping[str, str]) -> Config:
         for key in ("nodes", "labels"):
             if not getattr(row, key) and not reading.refused(("node_labels", index, key)):
                 reading.refuse(("node_labels", index, key), _LABELS_WANT[key])
-    for name in ("events", "resolved"):
+    for name in ("events", "resolved", "history"):
         if getattr(reading.value.retention, name) < 86_400.0:
             reading.refuse(("retention", name), "at least a day, which the collector's own memory needs")
     if reading.mistakes:

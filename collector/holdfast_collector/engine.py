@@ -28,7 +28,7 @@ from holdfast_collector.core.event import BrokerChanged, CoreEvent, Received, Ti
 from holdfast_collector.errors import StoreUnwritable
 from holdfast_collector.ingest import PARTITION
 from holdfast_collector.own_metrics import OwnMetrics
-from holdfast_collector.store import Store
+from holdfast_collector.store import Happened, Store
 
 TICK_SECONDS = 1.0
 COMMIT_SPACING_SECONDS = 0.005
@@ -156,6 +156,10 @@ class Engine:
                 self._listen_anew()
             await self._prune()
 
+    async def happened(self, node: str, kind: str, resource: str, limit: int) -> Happened:
+        """What the store remembers of a node's past. Raises StoreUnwritable when the disk does not answer."""
+        return await self._in_thread(self._store.happened, node, limit=limit, kind=kind, resource=resource)
+
     async def close(self) -> None:
         """Let the store's thread end, and close the store in it. After `run` was cancelled."""
         await self._in_thread(self._store.close)
@@ -266,6 +270,7 @@ class Engine:
                 self._epoch,
                 events_before=now - self.retention.events,
                 resolved_before=now - self.retention.resolved,
+                history_before=now - self.retention.history,
             )
         except StoreUnwritable:
             # The next commit will say so, and must succeed; this need not.

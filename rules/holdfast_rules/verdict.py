@@ -235,6 +235,8 @@ def _said(standing: Standing, verdict: Verdict, text: str) -> Reason:
 
 
 def _of_device(standing: Standing, below: Sequence[Ruling]) -> list[Reason]:
+    if not standing.facts and not standing.firing:
+        return [_said(standing, Verdict.UNKNOWN, "nothing is heard of it")]
     return []
 
 

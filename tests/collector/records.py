@@ -13,9 +13,11 @@ from holdfast_collector.core.chain import (
     Suspicion,
     Writer,
 )
+from holdfast_collector.core.effect import Turned
 from holdfast_collector.core.record import (
     EventCount,
     EventRow,
+    HeldVerdict,
     NodeRecord,
     Notice,
     Resolved,
@@ -24,6 +26,7 @@ from holdfast_collector.core.record import (
     Tracked,
 )
 from holdfast_rules import Alert, AlertState, Finding
+from holdfast_rules.verdict import Verdict
 from holdfast_wire import ChainHead, Position
 
 AT = 1_700_000_000.0
@@ -175,3 +178,24 @@ def chain_record(volume: str = "/srv", node: str = "db-1", **fields: Any) -> Cha
 
 def window(node: str = "db-1", reason: str = "drill") -> RestoreWindow:
     return RestoreWindow(node=node, since=AT, until=AT + 7200, reason=reason)
+
+
+def turn(resource: str = "/srv", node: str = "db-1", at: float = AT, **fields: Any) -> Turned:
+    defaults: dict[str, Any] = {
+        "node": node,
+        "kind": "volume",
+        "resource": resource,
+        "at": at,
+        "before": Verdict.DURABLE,
+        "after": Verdict.AT_RISK,
+        "reason": "sda fails",
+    }
+    return Turned(**(defaults | fields))
+
+
+def held_verdict(resource: str = "/srv", node: str = "db-1", **fields: Any) -> HeldVerdict:
+    defaults: dict[str, Any] = {"verdict": Verdict.AT_RISK, "since": AT}
+    return HeldVerdict(node=node, kind="volume", resource=resource, **(defaults | fields))
+
+
+VERDICT_PLACE = ("db-1", "volume", "/srv")

@@ -61,6 +61,7 @@ shipped = false
 directories = ["/etc/holdfast/rules.d", "/srv/rules"]
 [retention]
 events = "90d"
+history = "2000d"
 [log]
 level = "debug"
 [[receiver]]
@@ -90,7 +91,7 @@ resolved = false
         ),
         http=Http(listen="[::1]:9000", external_url="https://holdfast.example", token_file=str(secret)),
         rules=Rules(shipped=False, directories=("/etc/holdfast/rules.d", "/srv/rules")),
-        retention=Retention(events=90 * 86_400.0),
+        retention=Retention(events=90 * 86_400.0, history=2000 * 86_400.0),
         log=Log(level="debug"),
         receiver=(
             ReceiverConfig(
@@ -161,6 +162,7 @@ resend = "1s"
         ('[http]\nlisten = "127.0.0.1:99999"', "is no address and port"),
         ('[http]\nexternal_url = "holdfast.example"', "is no address"),
         ('[retention]\nevents = "1h"', "at least a day"),
+        ('[retention]\nhistory = "12h"', "retention.history: at least a day"),
         ('[log]\nlevel = "warn"', "did you mean 'warning'?"),
         ('[[node_labels]]\nlabels = { role = "db" }', "node_labels[1].nodes: which nodes"),
         ('[[node_labels]]\nnodes = ["db-*"]', "node_labels[1].labels: which labels"),

@@ -4,25 +4,29 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec import structs
 
 from holdfast_collector.core.effect import Commit
-from holdfast_collector.core.record import State
+from holdfast_collector.core.record import HeldVerdict, State
 from holdfast_collector.errors import Fenced, StoreNewer, StoreUnwritable
-from holdfast_collector.store import Loaded
+from holdfast_collector.store import Happened, Loaded
 from holdfast_collector.store.sqlite import PRUNE_ROWS, SqliteStore, _shipped_migrations, _text
 from tests.collector.records import (
     AT,
     COUNT_PLACE,
+    VERDICT_PLACE,
     alert,
     chain_record,
     event_count,
     event_row,
+    held_verdict,
     key,
     node_record,
     notice,
     resolved,
     seen,
     tracked,
+    turn,
     window,
 )
 
@@ -41,12 +45,18 @@ def everything() -> Commit:
         counts={COUNT_PLACE: event_count(1)},
         chains={("db-1", "c1" * 16): chain_record()},
         windows={"db-1": window()},
+        turns=[turn()],
+        verdicts={VERDICT_PLACE: held_verdict()},
         next_episode=3,
     )
 
 
 def load(store: SqliteStore) -> Loaded:
     return store.load(events_since=0.0, resolved_since=0.0)
+
+
+def prune(store: SqliteStore, epoch: int, before: float) -> int:
+    return store.prune("main", epoch, events_before=before, resolved_before=before, history_before=before)
 
 
 @pytest.fixture
@@ -79,6 +89,7 @@ def test_everything_committed_is_there_after_a_restart(path: Path) -> None:
         recent=[event_row(1)],
         chains=[chain_record()],
         windows=[window()],
+        verdicts=[held_verdict()],
         next_episode=3,
     )
 
@@ -95,6 +106,7 @@ def test_later_rows_replace_earlier_ones_and_what_left_is_gone(path: Path) -> No
         counts={COUNT_PLACE: event_count(5)},
         chains={("db-1", "c1" * 16): None, ("db-1", "c2" * 16): chain_record(chain_id="c2" * 16)},
         windows={"db-1": None},
+        verdicts={VERDICT_PLACE: None, ("db-1", "volume", "/"): held_verdict("/")},
     )
     store.commit("main", epoch, [later])
 
@@ -109,6 +121,7 @@ def test_later_rows_replace_earlier_ones_and_what_left_is_gone(path: Path) -> No
         counts=[event_count(5)],
         recent=[event_row(1)],
         chains=[chain_record(chain_id="c2" * 16)],
+        verdicts=[held_verdict("/")],
         next_episode=3,
     )
 
@@ -122,7 +135,8 @@ def test_forgotten_node_takes_its_memory_along_but_not_the_outbox(path: Path) ->
     state = load(store).state
 
     assert (state.nodes, state.seen, state.counts, state.recent, len(state.notices)) == ([], [], [], [], 3)
-    assert (state.chains, state.windows) == ([], [])
+    assert (state.chains, state.windows, state.verdicts) == ([], [], [])
+    assert store.happened("db-1", limit=10).turns == []
 
 
 def test_commits_of_one_transaction_apply_in_order(path: Path) -> None:
@@ -146,7 +160,7 @@ def test_old_owner_is_fenced_and_leaves_nothing_behind(tmp_path: Path, path: Pat
     with pytest.raises(Fenced):
         old.commit("main", old_epoch, [everything()])
     with pytest.raises(Fenced):
-        old.prune("main", old_epoch, events_before=AT, resolved_before=AT)
+        prune(old, old_epoch, AT)
     new.commit("main", new_epoch, [Commit(nodes={"web-1": node_record("web-1")})])
 
     assert (new_epoch, load(new).state.nodes) == (old_epoch + 1, [node_record("web-1")])
@@ -190,10 +204,57 @@ def test_pruning_deletes_old_rows_in_bounded_pieces(path: Path) -> None:
         "main", epoch, [Commit(events=[*old, event_row(0, at=AT + 100)], resolved=[resolved(GONE, at=AT)])]
     )
 
-    deleted = [store.prune("main", epoch, events_before=AT + 50, resolved_before=AT + 50) for _ in range(3)]
+    deleted = [prune(store, epoch, AT + 50) for _ in range(3)]
 
     state = load(store).state
     assert (deleted, len(state.recent), state.resolved) == ([PRUNE_ROWS + 1, 10, 0], 1, [])
+
+
+def test_history_is_pruned_in_bounded_pieces_and_the_verdicts_that_stand_are_not(path: Path) -> None:
+    """What stands since long ago stands."""
+    store = SqliteStore.open(path)
+    epoch = store.take("main")
+    old = [turn(at=AT + n / 1000) for n in range(PRUNE_ROWS + 10)]
+    verdicts: dict[tuple[str, str, str], HeldVerdict | None] = {VERDICT_PLACE: held_verdict()}
+    store.commit("main", epoch, [Commit(turns=[*old, turn(at=AT + 100)], verdicts=verdicts)])
+
+    deleted = [prune(store, epoch, AT + 50) for _ in range(3)]
+
+    assert (deleted, store.happened("db-1", limit=10).turns) == ([PRUNE_ROWS, 10, 0], [turn(at=AT + 100)])
+    assert load(store).state.verdicts == [held_verdict()]
+
+
+def test_what_happened_to_a_node_comes_newest_first_and_bounded(path: Path) -> None:
+    store = SqliteStore.open(path)
+    fate = structs.replace(event_row(4, at=AT + 4), type="reboot_fate", resource_kind="node", resource="db-1")
+    rows = Commit(
+        turns=[turn(at=AT), turn("/", at=AT + 1), turn(at=AT + 2, after=None), turn(node="web-1", at=AT + 3)],
+        resolved=[resolved(GONE, at=AT + 1), resolved(FULL, at=AT + 2)],
+        events=[event_row(1), fate],
+    )
+    store.commit("main", store.take("main"), [rows])
+
+    newest = store.happened("db-1", limit=2)
+    of_one = store.happened("db-1", limit=10, kind="volume", resource="/srv")
+
+    assert newest == Happened(
+        turns=[turn(at=AT + 2, after=None), turn("/", at=AT + 1)],
+        resolved=[resolved(FULL, at=AT + 2), resolved(GONE, at=AT + 1)],
+        fates=[fate],
+    )
+    assert of_one == Happened(
+        turns=[turn(at=AT + 2, after=None), turn(at=AT)], resolved=[resolved(GONE, at=AT + 1)], fates=[]
+    )
+
+
+def test_an_alert_the_disk_has_spoilt_does_not_cost_the_rest_of_the_history(path: Path) -> None:
+    store = SqliteStore.open(path)
+    store.commit("main", store.take("main"), [Commit(resolved=[resolved(GONE), resolved(FULL)])])
+    store._db.execute("UPDATE resolved SET record = '{' WHERE key = ?", (key(FULL),))
+
+    both = store.happened("db-1", limit=10), store.happened("db-1", limit=10, kind="volume")
+
+    assert [answer.resolved for answer in both] == [[resolved(GONE)], [resolved(GONE)]]
 
 
 def test_row_this_release_cannot_read_is_named_and_kept(path: Path) -> None:
@@ -215,7 +276,7 @@ def test_newer_schema_is_refused_with_the_way_out(path: Path) -> None:
     db.pragma("user_version", 99)
     db.close()
 
-    with pytest.raises(StoreNewer, match=r"has schema 99, this release knows up to 2.*before-schema-99"):
+    with pytest.raises(StoreNewer, match=r"has schema 99, this release knows up to 3.*before-schema-99"):
         SqliteStore.open(path)
 
 
@@ -253,6 +314,40 @@ def test_a_database_from_before_the_chains_keeps_everything_and_learns_them(path
 
     assert (state.nodes, state.alerts, state.chains) == ([node_record()], [tracked(FULL)], [chain_record()])
     assert path.with_name("collector.db.before-schema-2").exists()
+
+
+def test_a_database_from_before_the_history_keeps_everything_and_learns_it(path: Path) -> None:
+    """What resolved, and what boots turned out to be, is found by node after the upgrade; a spoilt row stays."""
+    fate = structs.replace(event_row(4), type="reboot_fate", resource_kind="node", resource="db-1")
+    old = SqliteStore.open(path, migrations=_shipped_migrations()[:2])
+    epoch = old.take("main")
+    for sql, rows in (
+        ("INSERT INTO nodes VALUES (?, ?)", [("db-1", _text(node_record()))]),
+        ("INSERT INTO resolved VALUES (?, ?, ?)", [(key(GONE), AT + 60, _text(resolved(GONE)))]),
+        ("INSERT INTO resolved VALUES (?, ?, ?)", [("spoilt", AT + 60, '{"alert')]),
+        (
+            "INSERT INTO events (node, received_at, record) VALUES (?, ?, ?)",
+            [("db-1", AT, _text(event_row(1))), ("db-1", AT, _text(fate)), ("db-1", AT, "{")],
+        ),
+        ("INSERT INTO chains VALUES (?, ?, ?)", [("db-1", "c1" * 16, _text(chain_record()))]),
+    ):
+        old._db.executemany(sql, rows)
+    old.close()
+
+    store = SqliteStore.open(path)
+    loaded = load(store)
+    store.commit(
+        "main", store.take("main"), [Commit(turns=[turn()], verdicts={VERDICT_PLACE: held_verdict()})]
+    )
+
+    assert store.take("main") == epoch + 2
+    assert (loaded.state.nodes, loaded.state.resolved) == ([node_record()], [resolved(GONE)])
+    assert (loaded.state.recent, loaded.state.chains) == ([event_row(1), fate], [chain_record()])
+    assert [row.partition(":")[0] for row in loaded.unreadable] == ["resolved/spoilt", "events/3"]
+    assert store.happened("db-1", limit=10) == Happened(
+        turns=[turn()], resolved=[resolved(GONE)], fates=[fate]
+    )
+    assert path.with_name("collector.db.before-schema-3").exists()
 
 
 FIRST = "CREATE TABLE things (name TEXT);"

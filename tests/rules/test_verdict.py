@@ -120,6 +120,16 @@ def test_a_log_on_a_lost_volume_is_a_risk_and_no_loss() -> None:
     assert ruling.verdict is Verdict.AT_RISK
 
 
+def test_a_device_nothing_is_heard_of_is_unknown() -> None:
+    """It was known once; silence is no health."""
+    ruling = ruled(rule(Standing(kind="device", name="sdb", facts={})))
+
+    assert (ruling.verdict, [reason.text for reason in ruling.reasons]) == (
+        Verdict.UNKNOWN,
+        ["nothing is heard of it"],
+    )
+
+
 def test_the_cause_is_the_deepest_of_the_worst() -> None:
     """One dead disk is one thing to mend, whatever stands on it."""
     disk = ruled(

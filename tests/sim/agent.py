@@ -166,7 +166,13 @@ class Machine:
             mono=now,
             period_seconds=INTERVAL,
             duration_seconds=0.0,
-            resources=[Resource(kind="service", name=name, facts={"up": up}) for name, up in self.up.items()],
+            resources=[
+                *(
+                    Resource(kind="service", name=name, facts={"up": up, "stateful": True})
+                    for name, up in self.up.items()
+                ),
+                Resource(kind="volume", name="/srv", facts={"durability_class": 2, "writable": True}),
+            ],
         )
 
     def _append(self, message: Birth | Event) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from holdfast_collector.core.effect import Transitioned
 from holdfast_collector.core.record import Notice
 from holdfast_rules import AlertState, Transition
+from holdfast_rules.verdict import Verdict
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -28,6 +29,8 @@ class Invariants:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.states: dict[str, str] = {}
+        self.verdicts: dict[tuple[str, str, str], Verdict | None] = {}
+        self.turns_seen = 0
 
     def committed(self) -> None:
         """Nothing fires on disk that nobody was told, or is about to be told."""
@@ -38,6 +41,23 @@ class Invariants:
                 assert notice in disk.notices or notice in self.world.delivered, (
                     f"{key} fires and nobody is told"
                 )
+
+        self._history_is_whole()
+
+    def _history_is_whole(self) -> None:
+        """Each turn goes on where the one before ended, and the last one leads to the verdict that stands."""
+        disk = self.world.disk
+        for turn in disk.turns[self.turns_seen :]:
+            place = (turn.node, turn.kind, turn.resource)
+            stood = self.verdicts.get(place)
+            assert turn.before == stood != turn.after, (
+                f"{place}: {turn.before} to {turn.after} out of {stood}"
+            )
+            self.verdicts[place] = turn.after
+        if len(disk.turns) > self.turns_seen:
+            standing = {place: held.verdict for place, held in disk.verdicts.items()}
+            assert {place: v for place, v in self.verdicts.items() if v is not None} == standing
+        self.turns_seen = len(disk.turns)
 
     def crashed(self) -> None:
         """What the dead process alone knew is not held against the next one."""

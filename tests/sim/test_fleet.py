@@ -58,6 +58,7 @@ def test_a_crash_at_any_commit_boundary_changes_nothing_in_the_end() -> None:
         for place in ("before", "after", "between"):
             crashed = world((number, place))
             assert sorted(crashed.disk.events) == sorted(undisturbed.disk.events), (number, place)
+            assert crashed.disk.turns_of() == undisturbed.disk.turns_of(), (number, place)
 
 
 def test_the_same_seed_is_the_same_history() -> None:

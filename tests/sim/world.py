@@ -13,10 +13,11 @@ from msgspec import Struct
 
 from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.collector import Collector
-from holdfast_collector.core.effect import Commit, Effect, Publish, Transitioned
+from holdfast_collector.core.effect import Commit, Effect, Publish, Transitioned, Turned
 from holdfast_collector.core.event import BrokerChanged, CoreEvent, Delivered, Received, Ticked
 from holdfast_collector.core.record import (
     EventCount,
+    HeldVerdict,
     NodeRecord,
     Notice,
     Receiver,
@@ -38,6 +39,7 @@ rules:
     when: not up
     for: 10s
     severity: page
+    verdict: at_risk
     summary: "{node}: {resource} is down"
   - alert: ServiceCrashed
     id: S-02
@@ -90,6 +92,8 @@ class Disk:
         self.counts: dict[tuple[str, str, str, str], EventCount] = {}
         self.chains: dict[tuple[str, str], ChainRecord | None] = {}
         self.windows: dict[str, RestoreWindow | None] = {}
+        self.verdicts: dict[tuple[str, str, str], HeldVerdict] = {}
+        self.turns: list[Turned] = []
         self.events: list[str] = []
         self.state = State()
 
@@ -118,6 +122,12 @@ class Disk:
         self.events.extend(f"{row.node}/{row.epoch}.{row.seq}" for row in commit.events if row.epoch)
         self.chains.update(commit.chains)
         self.windows.update(commit.windows)
+        self.turns.extend(commit.turns)
+        for place, held in commit.verdicts.items():
+            if held is None:
+                self.verdicts.pop(place, None)
+            else:
+                self.verdicts[place] = held
         self.state.next_episode = commit.next_episode or self.state.next_episode
 
     def load(self) -> State:
@@ -133,9 +143,17 @@ class Disk:
                 recent=self.state.recent,
                 chains=[record for record in self.chains.values() if record is not None],
                 windows=[window for window in self.windows.values() if window is not None],
+                verdicts=list(self.verdicts.values()),
                 next_episode=self.state.next_episode,
             )
         )
+
+    def turns_of(self) -> dict[tuple[str, str, str], list[tuple[str | None, str | None]]]:
+        """(node, kind, resource) → its turns in order, as (before, after)."""
+        found: dict[tuple[str, str, str], list[tuple[str | None, str | None]]] = {}
+        for turn in self.turns:
+            found.setdefault((turn.node, turn.kind, turn.resource), []).append((turn.before, turn.after))
+        return found
 
 
 class Crash(Exception):

@@ -456,6 +456,7 @@ class Collector:
             node.rebuild({("node", node.name), *node.counts, *node.testified})
             self._deadlines.arm(node)
         self._court.restore(state.alerts, state.resolved)
+        self.rulings.restore(state.verdicts, self.nodes)
 
     def _acknowledge(self, event: Acknowledged, commit: Commit, effects: list[Effect]) -> None:
         """An operator took over, and with an alert takes note of what its rule reads."""

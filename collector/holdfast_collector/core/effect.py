@@ -12,6 +12,7 @@ from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.record import (
     EventCount,
     EventRow,
+    HeldVerdict,
     NodeRecord,
     Notice,
     Resolved,
@@ -24,12 +25,26 @@ from holdfast_rules.verdict import Verdict
 from holdfast_wire import DownMessage
 
 
+class Turned(Struct, frozen=True, kw_only=True):
+    """A verdict that changed: a line of a node's history, and what the shell streams to people who watch."""
+
+    node: str
+    kind: str
+    resource: str
+    at: float
+    before: Verdict | None
+    """None: there was none."""
+    after: Verdict | None
+    """None: the resource is gone, or there is nothing to judge any more."""
+    reason: str = ""
+
+
 class Commit(Struct, kw_only=True):
     """Everything one transaction must make durable. Rows replace older rows of the same key."""
 
     nodes: dict[str, NodeRecord | None] = field(default_factory=dict)
-    """By node name. None: forget the node, what was seen of it, its events, counts, chains and window; the outbox
-    stays."""
+    """By node name. None: forget the node, what was seen of it, its events, counts, chains, window and verdicts;
+    the outbox stays."""
     alerts: dict[str, Tracked | None] = field(default_factory=dict)
     """By alert key. None: the alert has left."""
     resolved: list[Resolved] = field(default_factory=list)
@@ -47,6 +62,10 @@ class Commit(Struct, kw_only=True):
     """By (node, chain_id). None: the chain is settled, and long over."""
     windows: dict[str, RestoreWindow | None] = field(default_factory=dict)
     """By node. None: the announced restore is over."""
+    turns: list[Turned] = field(default_factory=list)
+    """Verdicts that changed, in order: nothing of a node's history is known but to those who hold its cause."""
+    verdicts: dict[tuple[str, str, str], HeldVerdict | None] = field(default_factory=dict)
+    """By (node, kind, resource). None: it is judged no more."""
     next_episode: int = 0
     """0: unchanged."""
 
@@ -65,6 +84,8 @@ class Commit(Struct, kw_only=True):
             or self.counts
             or self.chains
             or self.windows
+            or self.turns
+            or self.verdicts
             or self.next_episode
         )
 
@@ -81,6 +102,8 @@ class Commit(Struct, kw_only=True):
         self.counts.update(later.counts)
         self.chains.update(later.chains)
         self.windows.update(later.windows)
+        self.turns.extend(later.turns)
+        self.verdicts.update(later.verdicts)
         self.next_episode = later.next_episode or self.next_episode
 
 
@@ -128,20 +151,6 @@ class Noted(Struct, frozen=True):
     event: str
     """Lower-case past fact, stable."""
     detail: str = ""
-
-
-class Turned(Struct, frozen=True, kw_only=True):
-    """A verdict that changed: what the shell logs, and streams to people who watch."""
-
-    node: str
-    kind: str
-    resource: str
-    at: float
-    before: Verdict | None
-    """None: there was none."""
-    after: Verdict | None
-    """None: the resource is gone, or there is nothing to judge any more."""
-    reason: str = ""
 
 
 Effect = Commit | Publish | Rejected | Refreshed | Forgot | Transitioned | Turned | Noted

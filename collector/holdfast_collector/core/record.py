@@ -5,6 +5,7 @@ from msgspec import Struct, field
 from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.reboot_fate import Passage
 from holdfast_rules import Alert
+from holdfast_rules.verdict import Verdict
 from holdfast_wire import Birth, Machine, Position
 from holdfast_wire.message import Value
 
@@ -98,6 +99,19 @@ class EventCount(Struct, frozen=True, kw_only=True):
     """The newest one's summary."""
 
 
+class HeldVerdict(Struct, frozen=True, kw_only=True):
+    """The verdict that stands on a resource."""
+
+    node: str
+    kind: str
+    resource: str
+    verdict: Verdict
+    since: float
+    """Collector's clock."""
+    last: Verdict | None = None
+    """What it was when evidence was last complete, where it is unknown and was worse."""
+
+
 class Tracked(Struct, frozen=True, kw_only=True):
     """An alert and what was done about it."""
 
@@ -148,4 +162,5 @@ class State(Struct, kw_only=True):
     """Events young enough to matter to a rule's window, oldest first."""
     chains: list[ChainRecord] = field(default_factory=list)
     windows: list[RestoreWindow] = field(default_factory=list)
+    verdicts: list[HeldVerdict] = field(default_factory=list)
     next_episode: int = 1

@@ -13,8 +13,10 @@ from holdfast_collector.core.causality import devices_of
 from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.recollection import Recollection, known_again, meanwhile, recalled, unseen
+from holdfast_collector.core.record import HeldVerdict
 from holdfast_rules import Transition
-from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, rule
+from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, Verdict, rule
 from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
@@ -35,7 +37,18 @@ class Ruled(Struct, frozen=True, kw_only=True):
 
     ruling: Ruling
     since: float
-    """When the verdict became what it is, by the collector's clock; at the latest when this collector started."""
+    """When the verdict became what it is, by the collector's clock, restarts notwithstanding. Of one that awaits its
+    evidence after a restart: since when what was said last had been so."""
+
+
+class Renewed(Struct, frozen=True, kw_only=True):
+    """What became of a node's verdicts."""
+
+    turned: list[Turned]
+    shown: list[ResourceKey]
+    """Whose verdict reads otherwise now: those that turned, and those whose evidence came back after a restart."""
+    commit: dict[tuple[str, str, str], HeldVerdict | None]
+    """What to keep for the next start."""
 
 
 class Rulings:
@@ -43,38 +56,86 @@ class Rulings:
 
     def __init__(self) -> None:
         self._nodes: dict[str, dict[ResourceKey, Ruled]] = {}
+        self._recollection = Recollection()
         self.due: set[str] = set()
         """Nodes whose verdicts may have changed with the event in hand."""
+
+    def restore(self, verdicts: Sequence[HeldVerdict], nodes: Mapping[str, Node]) -> None:
+        """Take in what stood when the collector was last on, as not known any more and not yet again."""
+        known = [held for held in verdicts if held.node in nodes]
+        self._recollection.restore(known)
+        for held in known:
+            place = (held.kind, held.resource)
+            self._nodes.setdefault(held.node, {})[place] = Ruled(ruling=unseen(held), since=held.since)
+        for name in self._recollection.nodes:
+            nodes[name].verdicts = {key: ruled.ruling.verdict for key, ruled in self._nodes[name].items()}
+        self.due.update(self._recollection.nodes)
 
     def of(self, node: str) -> Mapping[ResourceKey, Ruled]:
         """The verdicts on a node's resources, by kind and name."""
         return self._nodes.get(node, {})
 
-    def renew(self, node: Node, firing: Mapping[ResourceKey, Sequence[Firing]], at: float) -> list[Turned]:
-        """Judge the node anew, from the devices up. `firing`: the alerts that fire, by resource."""
-        before = self._nodes.get(node.name, {})
+    @property
+    def awaited(self) -> list[str]:
+        """Nodes with verdicts of before the start whose evidence is not back."""
+        return self._recollection.nodes
+
+    def renew(
+        self, node: Node, firing: Mapping[ResourceKey, Sequence[Firing]], at: float, *, watched: bool
+    ) -> Renewed:
+        """Judge the node anew, from the devices up. `firing`: the alerts that fire, by resource.
+
+        `watched`: the collector has listened for long enough that what was not heard is not known.
+        """
+        shown = self._nodes.get(node.name, {})
+        before = dict(shown)
         after: dict[ResourceKey, Ruled] = {}
+        awaited = self._recollection.of(node.name)
+        settled: set[ResourceKey] = set()
         standings = _standings(node, before, firing)
         for kind in _ORDER:
             for standing in standings.get(kind, ()):
                 key = (kind, standing.name)
-                held = before.get(key)
                 below = [after[place].ruling for place in _below(standing, standings) if place in after]
-                ruling = rule(standing, below, held.ruling if held else None)
+                ruling = rule(standing, below, before[key].ruling if key in before else None)
+                held = awaited.get(key)
+                if held is not None and known_again(node, held, ruling, watched=watched):
+                    settled.add(key)
+                    before[key] = Ruled(ruling=recalled(held), since=held.since)
+                elif held is not None:
+                    after[key] = before[key] = Ruled(ruling=meanwhile(held, ruling), since=held.since)
+                    continue
                 if ruling is not None:
-                    stands = held is not None and held.ruling.verdict is ruling.verdict
-                    after[key] = Ruled(ruling=ruling, since=held.since if held and stands else at)
+                    stood = before.get(key)
+                    stands = stood is not None and stood.ruling.verdict is ruling.verdict
+                    after[key] = Ruled(ruling=ruling, since=stood.since if stood and stands else at)
+        gone = {key: held for key, held in awaited.items() if key not in after and key not in settled}
+        before.update({key: Ruled(ruling=recalled(held), since=held.since) for key, held in gone.items()})
+        if settled or gone:
+            self._recollection.settle(node.name, settled | gone.keys())
         self._nodes[node.name] = after
-        return list(_turned(node.name, before, after, at))
+        turned = list(_turned(node.name, before, after, at))
+        return Renewed(
+            turned=turned,
+            shown=[
+                key
+                for key in sorted(shown.keys() | after.keys())
+                if _verdict(shown, key) is not _verdict(after, key)
+            ],
+            commit={(node.name, turn.kind, turn.resource): _to_keep(turn, after) for turn in turned},
+        )
 
     def note(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
         """Facts changed. The node is due when one of them is what verdicts are made of."""
-        if any(not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()):
+        if self._recollection.of(node.name) or any(
+            not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()
+        ):
             self.due.add(node.name)
 
     def forget(self, node: str) -> None:
         """The node was taken out of service."""
         self._nodes.pop(node, None)
+        self._recollection.forget(node)
 
 
 def rule_anew(
@@ -92,15 +153,22 @@ def rule_anew(
         for effect in effects
         if isinstance(effect, Transitioned) and effect.transition in _FIRING_TURNS
     )
+    if warm:
+        rulings.due.update(rulings.awaited)
     while rulings.due:
         node = nodes.get(rulings.due.pop())
-        turned = rulings.renew(node, court.firing_on(node.name), at) if node is not None else []
-        if node is None or not turned:
+        if node is None:
             continue
-        effects.extend(turned)
+        renewed = rulings.renew(node, court.firing_on(node.name), at, watched=warm)
+        if renewed.turned:
+            commit.turns.extend(renewed.turned)
+            commit.verdicts.update(renewed.commit)
+            effects.extend(renewed.turned)
+        if not renewed.shown:
+            continue
         # A verdict is a fact of its resource, which rules may ask for; no such rule has a say in verdicts.
         node.verdicts = {key: ruled.ruling.verdict for key, ruled in rulings.of(node.name).items()}
-        changed = node.rebuild([(turn.kind, turn.resource) for turn in turned])
+        changed = node.rebuild(renewed.shown)
         court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
         effects.append(Refreshed(node.name))
 
@@ -154,3 +222,21 @@ def _turned(
             after=now.ruling.verdict if now else None,
             reason=cause.text if cause else "",
         )
+
+
+def _verdict(rulings: Mapping[ResourceKey, Ruled], key: ResourceKey) -> Verdict | None:
+    return rulings[key].ruling.verdict if key in rulings else None
+
+
+def _to_keep(turn: Turned, after: Mapping[ResourceKey, Ruled]) -> HeldVerdict | None:
+    ruled = after.get((turn.kind, turn.resource))
+    if ruled is None:
+        return None
+    return HeldVerdict(
+        node=turn.node,
+        kind=turn.kind,
+        resource=turn.resource,
+        verdict=ruled.ruling.verdict,
+        since=ruled.since,
+        last=ruled.ruling.last,
+    )

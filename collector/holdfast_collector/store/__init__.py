@@ -9,8 +9,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from holdfast_collector.core.effect import Commit
-from holdfast_collector.core.record import State
+from holdfast_collector.core.effect import Commit, Turned
+from holdfast_collector.core.record import EventRow, Resolved, State
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -19,6 +19,16 @@ class Loaded(Struct, frozen=True, kw_only=True):
     state: State
     unreadable: tuple[str, ...] = ()
     """Rows this release cannot read, as `table/key: why`. They stay in the database untouched."""
+
+
+class Happened(Struct, frozen=True, kw_only=True):
+    """What a store remembers of a node's past, each newest first."""
+
+    turns: list[Turned]
+    resolved: list[Resolved]
+    """Alerts whose episode ended."""
+    fates: list[EventRow]
+    """What its boots turned out to be."""
 
 
 class Store(Protocol):
@@ -37,7 +47,21 @@ class Store(Protocol):
         nothing of it is in the database.
         """
 
-    def prune(self, partition: str, epoch: int, *, events_before: float, resolved_before: float) -> int:
+    def happened(self, node: str, *, limit: int, kind: str = "", resource: str = "") -> Happened:
+        """The newest `limit` of each sort of what happened to a node, or to some of its resources.
+
+        Raises as `commit` does, and `StoreCorrupt`.
+        """
+
+    def prune(
+        self,
+        partition: str,
+        epoch: int,
+        *,
+        events_before: float,
+        resolved_before: float,
+        history_before: float,
+    ) -> int:
         """Delete a bounded number of rows that are older than people look back. How many; 0 when none is left.
 
         Raises as `commit` does.

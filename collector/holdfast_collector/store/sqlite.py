@@ -20,10 +20,11 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_collector.core.chain import ChainRecord
-from holdfast_collector.core.effect import Commit
+from holdfast_collector.core.effect import Commit, Turned
 from holdfast_collector.core.record import (
     EventCount,
     EventRow,
+    HeldVerdict,
     NodeRecord,
     Notice,
     Resolved,
@@ -33,7 +34,8 @@ from holdfast_collector.core.record import (
     Tracked,
 )
 from holdfast_collector.errors import Fenced, StoreCorrupt, StoreNewer, StoreUnwritable
-from holdfast_collector.store import Loaded
+from holdfast_collector.store import Happened, Loaded
+from holdfast_rules.verdict import Verdict
 
 PRUNE_ROWS = 5_000
 """Deleted in one transaction: a few tens of milliseconds, so that a month's backlog never delays a page."""
@@ -57,6 +59,9 @@ PRAGMA busy_timeout = 5000;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -16000;
 """
+
+_ALERT_OF = " AND CASE WHEN json_valid(record) THEN json_extract(record, '$.alert.{}') END = ?"
+"""A row the disk has spoilt must not cost the answer."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -143,6 +148,7 @@ class SqliteStore:
                 recent=rows(EventRow, "events", "id", "WHERE received_at >= ? ORDER BY id", events_since),
                 chains=rows(ChainRecord, "chains", "node || '/' || chain_id", "ORDER BY rowid"),
                 windows=rows(RestoreWindow, "windows", "node"),
+                verdicts=rows(HeldVerdict, "verdicts", "node || '/' || kind || '/' || resource"),
                 next_episode=episode,
             )
         return Loaded(state=state, unreadable=tuple(unreadable))
@@ -156,13 +162,51 @@ class SqliteStore:
                 self._write_alerts(commit)
                 self._write_events(commit)
                 self._write_chains(commit)
+                self._write_verdicts(commit)
                 if commit.next_episode:
                     self._db.execute(
                         "UPDATE partitions SET next_episode = ? WHERE partition = ?",
                         (commit.next_episode, partition),
                     )
 
-    def prune(self, partition: str, epoch: int, *, events_before: float, resolved_before: float) -> int:
+    def happened(self, node: str, *, limit: int, kind: str = "", resource: str = "") -> Happened:
+        """The newest `limit` of each sort of what happened to a node; see `Store`."""
+        of = " AND kind = ?" * bool(kind) + " AND resource = ?" * bool(resource)
+        wanted = [name for name in (kind, resource) if name]
+        alert = _ALERT_OF.format("kind") * bool(kind) + _ALERT_OF.format("resource") * bool(resource)
+        unreadable: list[str] = []
+        with _translated():
+            turns = self._db.execute(
+                "SELECT node, kind, resource, at, before, after, reason FROM turns"
+                f" WHERE node = ?{of} ORDER BY at DESC, id DESC LIMIT ?",
+                (node, *wanted, limit),
+            )
+            found = [_turned(*row) for row in turns]
+            resolved = self._db.execute(
+                "SELECT CAST(key AS BLOB), CAST(record AS BLOB) FROM resolved"
+                f" WHERE node = ?{alert} ORDER BY at DESC LIMIT ?",
+                (node, *wanted, limit),
+            )
+            ended = list(_decoded(msgspec.json.Decoder(Resolved).decode, resolved, "resolved", unreadable))
+            fates: list[EventRow] = []
+            if kind in {"", "node"} and resource in {"", node}:
+                rows = self._db.execute(
+                    "SELECT CAST(id AS BLOB), CAST(record AS BLOB) FROM events"
+                    " WHERE node = ? AND type = 'reboot_fate' ORDER BY received_at DESC LIMIT ?",
+                    (node, limit),
+                )
+                fates = list(_decoded(msgspec.json.Decoder(EventRow).decode, rows, "events", unreadable))
+        return Happened(turns=found, resolved=ended, fates=fates)
+
+    def prune(
+        self,
+        partition: str,
+        epoch: int,
+        *,
+        events_before: float,
+        resolved_before: float,
+        history_before: float,
+    ) -> int:
         """Delete at most PRUNE_ROWS old rows of each kind; how many went."""
         deleted = 0
         with _translated(), self._transaction():
@@ -170,6 +214,7 @@ class SqliteStore:
             for table, column, before in (
                 ("events", "received_at", events_before),
                 ("resolved", "at", resolved_before),
+                ("turns", "at", history_before),
             ):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE rowid IN"
@@ -192,7 +237,7 @@ class SqliteStore:
     def _write_nodes(self, commit: Commit) -> None:
         gone = [(node,) for node, record in commit.nodes.items() if record is None]
         if gone:
-            for table in ("nodes", "seen", "events", "counts", "chains", "windows"):
+            for table in ("nodes", "seen", "events", "counts", "chains", "windows", "turns", "verdicts"):
                 self._db.executemany(f"DELETE FROM {table} WHERE node = ?", gone)
         kept = ((node, _text(record)) for node, record in commit.nodes.items() if record is not None)
         self._many("INSERT OR REPLACE INTO nodes (node, record) VALUES (?, ?)", kept)
@@ -210,8 +255,8 @@ class SqliteStore:
         kept = ((key, _text(row)) for key, row in commit.alerts.items() if row is not None)
         self._many("INSERT OR REPLACE INTO alerts (key, record) VALUES (?, ?)", kept)
         self._many(
-            "INSERT OR REPLACE INTO resolved (key, at, record) VALUES (?, ?, ?)",
-            ((row.key, row.at, _text(row)) for row in commit.resolved),
+            "INSERT OR REPLACE INTO resolved (key, at, node, record) VALUES (?, ?, ?, ?)",
+            ((row.key, row.at, row.alert.node, _text(row)) for row in commit.resolved),
         )
         self._many(
             "INSERT OR REPLACE INTO notices (id, record) VALUES (?, ?)",
@@ -221,8 +266,8 @@ class SqliteStore:
 
     def _write_events(self, commit: Commit) -> None:
         self._many(
-            "INSERT INTO events (node, received_at, record) VALUES (?, ?, ?)",
-            ((row.node, row.received_at, _text(row)) for row in commit.events),
+            "INSERT INTO events (node, received_at, type, record) VALUES (?, ?, ?, ?)",
+            ((row.node, row.received_at, row.type, _text(row)) for row in commit.events),
         )
         self._many(
             "INSERT OR REPLACE INTO counts (node, resource_kind, resource, type, record) VALUES (?, ?, ?, ?, ?)",
@@ -241,6 +286,21 @@ class SqliteStore:
         self._many("DELETE FROM windows WHERE node = ?", over)
         kept = ((node, _text(window)) for node, window in commit.windows.items() if window is not None)
         self._many("INSERT OR REPLACE INTO windows (node, record) VALUES (?, ?)", kept)
+
+    def _write_verdicts(self, commit: Commit) -> None:
+        self._many(
+            "INSERT INTO turns (node, kind, resource, at, before, after, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (turn.node, turn.kind, turn.resource, turn.at, turn.before, turn.after, turn.reason)
+                for turn in commit.turns
+            ),
+        )
+        judged_no_more = [place for place, held in commit.verdicts.items() if held is None]
+        self._many("DELETE FROM verdicts WHERE node = ? AND kind = ? AND resource = ?", judged_no_more)
+        self._many(
+            "INSERT OR REPLACE INTO verdicts (node, kind, resource, record) VALUES (?, ?, ?, ?)",
+            ((*place, _text(held)) for place, held in commit.verdicts.items() if held is not None),
+        )
 
     def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         self._db.executemany(sql, rows)
@@ -331,6 +391,20 @@ def _decoded(
             yield decode(record)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             unreadable.append(f"{table}/{key.decode('utf-8', 'backslashreplace')}: {error}")
+
+
+def _turned(
+    node: str, kind: str, resource: str, at: float, before: str | None, after: str | None, reason: str
+) -> Turned:
+    return Turned(
+        node=node,
+        kind=kind,
+        resource=resource,
+        at=at,
+        before=Verdict(before) if before else None,
+        after=Verdict(after) if after else None,
+        reason=reason,
+    )
 
 
 def _text(record: object) -> str:
