@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 try:
     import click
@@ -26,6 +27,7 @@ from holdfast import rules_command
 from holdfast.api import Address, CollectorApi, Refused, Unreachable
 from holdfast.broker_choice import NoBroker
 from holdfast.explaining import explanation_lines
+from holdfast.history_lines import history_lines
 from holdfast.simulate import Plan, Tally, simulate
 from holdfast.simulated_node import shape_for
 from holdfast.standing import alert_lines, firing, status_lines, tally_line, troubled
@@ -322,6 +324,32 @@ def witness(node: str, url: str, token_file: str | None, ca_file: str | None, as
     else:
         _print(witness_lines(answer, time.time()))
     sys.exit(BAD_NEWS if lost(answer["volumes"]) else 0)
+
+
+@main.command()
+@click.argument("node")
+@click.argument("resource", required=False, default="")
+@click.option("--kind", default="", help="Of resources of this kind only: volume, service, state_path, …")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many lines.")
+@asks_a_collector
+def history(
+    node: str,
+    resource: str,
+    kind: str,
+    limit: int,
+    url: str,
+    token_file: str | None,
+    ca_file: str | None,
+    as_json: bool,
+) -> None:
+    """Tell what happened to NODE, or to one RESOURCE of it: verdicts that turned, alerts that ended, boots, promises."""
+    api = _api(url, token_file, ca_file)
+    asked: dict[str, str | int] = {"kind": kind, "resource": resource, "limit": limit}
+    answer = _asked(lambda: api.get(f"/api/v1/nodes/{quote(node, safe='')}/history", **asked))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print(history_lines(answer))
 
 
 @main.group()

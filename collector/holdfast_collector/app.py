@@ -216,6 +216,7 @@ class App:
             started_at=self._started_at,
             now=self._now,
             submit=self._engine.submit,
+            happened=self._engine.happened,
             subscribe=self._hub.subscribe,
             readiness=self.readiness,
             health=self.health,

@@ -15,6 +15,7 @@ from holdfast_collector.core.effect import Noted, Transitioned, Turned
 from holdfast_collector.core.event import CoreEvent
 from holdfast_collector.exposition import Exposition
 from holdfast_collector.own_metrics import OwnMetrics
+from holdfast_collector.store import Happened
 from holdfast_wire.message import Value
 
 REJECTIONS_MAX = 100
@@ -60,6 +61,8 @@ class Context:
     """The collector's clock: Unix seconds UTC that never run backwards. Stamp events with it."""
     submit: Callable[[CoreEvent], Awaitable[None]]
     """Give the core an event; resolves when its effect is committed, which a failing disk may delay for long."""
+    happened: Callable[[str, str, str, int], Awaitable[Happened]]
+    """What the store remembers of (node, kind, resource; empty: any), at most so many of each sort. Raises StoreError."""
     subscribe: Callable[[], AsyncIterator[StreamItem]]
     """What happens from now on. Ends when the collector stops, or when the subscriber falls 1,000 items behind."""
     readiness: Callable[[], list[str]]

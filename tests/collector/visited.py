@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 
 from holdfast_collector.config import Config
 from holdfast_collector.context import Context, Rejection, StreamItem
-from holdfast_collector.core.effect import Effect, Forgot, Noted, Refreshed, Rejected, Transitioned
+from holdfast_collector.core.effect import Commit, Effect, Forgot, Noted, Refreshed, Rejected, Transitioned
 from holdfast_collector.core.event import CoreEvent, Received, Ticked
+from holdfast_collector.errors import StoreUnwritable
 from holdfast_collector.exposition import Exposition
 from holdfast_collector.own_metrics import OwnMetrics
+from holdfast_collector.store import Happened
 from holdfast_wire import Resource, Section, SectionStatus, UpMessage, encode
 from holdfast_wire.message import Value
 from tests.collector.fleet import RULES, T0, Desk
@@ -24,6 +26,9 @@ class Visited:
         self.reasons: list[str] = []
         self.store_stuck = False
         """Submitted events are taken and never committed."""
+        self.store_broken = ""
+        """Why the store cannot be read; empty: it can."""
+        self.committed = Commit()
         self.ended = False
         self._listeners: list[asyncio.Queue[StreamItem | None]] = []
         metrics = OwnMetrics("0.1.0", T0)
@@ -39,6 +44,7 @@ class Visited:
             started_at=T0,
             now=lambda: self.now,
             submit=self._submit,
+            happened=self._happened,
             subscribe=self._subscribe,
             readiness=lambda: self.reasons,
             health=lambda: {**collector.health(self.now), "store_writable": True, "store_quarantined": False},
@@ -71,6 +77,21 @@ class Visited:
             await asyncio.Event().wait()
         self._do(event)
 
+    async def _happened(self, node: str, kind: str, resource: str, limit: int) -> Happened:
+        """As the store does, out of what was committed."""
+        if self.store_broken:
+            raise StoreUnwritable(self.store_broken)
+        turns = [
+            turn
+            for turn in reversed(self.committed.turns)
+            if turn.node == node and kind in {"", turn.kind} and resource in {"", turn.resource}
+        ]
+        resolved = [row for row in reversed(self.committed.resolved) if row.alert.node == node]
+        fates = [
+            row for row in reversed(self.committed.events) if (row.node, row.type) == (node, "reboot_fate")
+        ]
+        return Happened(turns=turns[:limit], resolved=resolved[:limit], fates=fates[:limit])
+
     async def _subscribe(self) -> AsyncIterator[StreamItem]:
         queue: asyncio.Queue[StreamItem | None] = asyncio.Queue()
         self._listeners.append(queue)
@@ -87,6 +108,8 @@ class Visited:
     def _release(self, effect: Effect) -> None:
         context = self.context
         match effect:
+            case Commit():
+                self.committed.merge(effect)
             case Refreshed():
                 context.exposition.refreshed(effect.node)
             case Forgot():

@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.broker import Broker
 from tests.collector.running import CollectorProcess, Hand, hand
+from tests.collector.visited import probe
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -103,6 +105,37 @@ async def test_an_alert_is_explained(collector: CollectorProcess, broker: Broker
     assert "\nends  clear when " in firing.stdout
     assert json.loads(machine.stdout)["finding"] == "holds"
     assert "did you mean JobFailed?" in mistyped.stderr
+
+
+@pytest.mark.system
+async def test_what_happened_is_told_after_the_collector_was_killed(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    """The second report turns a verdict; the same report to the next collector turns nothing."""
+    durable = probe("volumes", ("volume", "/srv", {"durability_class": 2, "writable": True}))
+    blind = probe("volumes", ("volume", "/srv", {"durability_class": 2}))
+    asked = ("history", "n1", "/srv", "--url", collector.url)
+    async with running(collector, broker) as agent:
+        agent.send(agent.report(durable))
+        await wait_until(lambda: '"durable"' in collector.ask("/api/v1/nodes/n1")[1])
+        agent.send(agent.report(structs.replace(blind, mono=10.0)))
+        await wait_until(lambda: '"unknown"' in collector.ask("/api/v1/nodes/n1/history")[1])
+        before = holdfast(*asked)
+        collector.end(signal.SIGKILL)
+        collector.start()
+        collector.wait_ready()
+        agent.send(agent.report(structs.replace(blind, mono=20.0)))
+        await wait_until(lambda: "whether it takes writes" in collector.ask("/api/v1/nodes/n1")[1])
+        after = holdfast(*asked)
+
+    assert (before.returncode, [line[22:] for line in before.stdout.splitlines()]) == (
+        GOOD,
+        [
+            "verdict   volume /srv: durable → unknown: whether it takes writes is not known",
+            "verdict   volume /srv: durable",
+        ],
+    )
+    assert after.stdout == before.stdout
 
 
 @pytest.mark.system

@@ -16,6 +16,7 @@ from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAn
 from holdfast_collector.core.record import Resolved, Tracked
 from holdfast_collector.web.explanation import Explanation, Unexplained, explanation
 from holdfast_collector.web.fleet import query, survey
+from holdfast_collector.web.problem import Problem
 from holdfast_collector.web.shapes import (
     Acknowledge,
     AlertShape,
@@ -41,15 +42,6 @@ RESTORE_SECONDS_MAX = 7 * 86_400.0
 
 T = TypeVar("T")
 Parameters = Mapping[str, str]
-
-
-class Problem(Exception):
-    """A question that has no answer: an HTTP status, and why."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 async def nodes(context: Context, asked: Parameters) -> Any:

@@ -23,11 +23,13 @@ from holdfast_collector.context import Context
 from holdfast_collector.exposition import gzip_accepted, wanted_format
 from holdfast_collector.web import api, pages
 from holdfast_collector.web.alerts_view import alerts_view
-from holdfast_collector.web.api import Problem
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.guard import AUTHORISED, Application, Guard
+from holdfast_collector.web.history import PAGE_SECONDS_MAX, history, what_happened
+from holdfast_collector.web.history_view import ASKED
 from holdfast_collector.web.node_view import node_view
 from holdfast_collector.web.pages import NO_RELOAD, Reload
+from holdfast_collector.web.problem import Problem
 from holdfast_collector.web.status_view import status_view
 from holdfast_collector.web.stream import Stream
 from holdfast_collector.web.words import Moment, moment, plain
@@ -64,6 +66,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/status", questions.status),
             Route("/api/v1/nodes", questions.nodes),
             Route("/api/v1/nodes/{name}", questions.node, methods=["GET", "DELETE"]),
+            Route("/api/v1/nodes/{name}/history", questions.history),
             Route("/api/v1/alerts", questions.alerts),
             Route("/api/v1/witness", questions.witness),
             Route("/api/v1/rules", questions.rules),
@@ -105,7 +108,13 @@ class _Site:
         node = self._context.collector.nodes.get(name)
         if node is None:
             raise Problem(404, f"no node {name[:100]!r} is known; was it taken out of service?")
-        return await _html("node.html", node_view(self._context, node), _reload(request))
+        try:
+            past = await what_happened(self._context, name, limit=ASKED, patience_seconds=PAGE_SECONDS_MAX)
+        except Problem as error:
+            if error.status == 404:
+                raise
+            past = None  # a store that hangs must not take the page along: it is then that people look
+        return await _html("node.html", node_view(self._context, node, past), _reload(request))
 
     async def alerts(self, request: Request) -> Response:
         return await _html("alerts.html", alerts_view(self._context), _reload(request))
@@ -186,6 +195,10 @@ class _Api:
         if request.method == "DELETE":
             return _json(await api.forget(self._context, name))
         return await _long_json(api.node(self._context, name))
+
+    async def history(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return await _long_json(await history(self._context, name, request.query_params))
 
     async def alerts(self, request: Request) -> Response:
         return await _long_json(await api.alerts(self._context, request.query_params))

@@ -16,6 +16,8 @@ from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
 from holdfast_collector.web.durability_view import DurabilityView, durability
 from holdfast_collector.web.fleet import NodeState, state_of
+from holdfast_collector.web.history import HistoryShape
+from holdfast_collector.web.history_view import HappenedView, history_views
 from holdfast_collector.web.state_view import StateView, state_views
 from holdfast_collector.web.verdict_view import VerdictView, verdict_views
 from holdfast_collector.web.witness_view import WitnessView, witness_views
@@ -127,13 +129,15 @@ class NodeView(Struct, frozen=True, kw_only=True):
     kept: list[StateView]
     """Where services keep what must last."""
     probes: list[ProbeView]
+    happened: list[HappenedView] | None
+    """None: the store does not say."""
     events: list[Row]
     machine: list[Row]
     identity: list[Row]
 
 
-def node_view(context: Context, node: Node) -> NodeView:
-    """Everything one node's page says."""
+def node_view(context: Context, node: Node, past: Iterable[HistoryShape] | None) -> NodeView:
+    """Everything one node's page says. `past`: what happened, newest first; None when nobody can tell."""
     now = context.now()
     rows, ended = alerts_of(context, node.name)
     names: dict[tuple[str, str], list[str]] = {}
@@ -178,6 +182,7 @@ def node_view(context: Context, node: Node) -> NodeView:
             names,
         ),
         probes=[_probe(node, held, now) for held in node.sections.values()],
+        happened=history_views(past, now) if past is not None else None,
         events=_events(node, now),
         machine=_machine(node, now),
         identity=_identity(node, now),
