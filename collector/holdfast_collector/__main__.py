@@ -73,7 +73,7 @@ def _check(path: Path | None) -> int:
 def _reader(path: Path | None) -> "Read":
     """Reads configuration and rules. Raises ConfigInvalid with the mistakes of both."""
     from holdfast_collector import packs
-    from holdfast_rules import NodeLabels, PackError
+    from holdfast_rules import PackError
 
     def read() -> "tuple[Config, RuleSet]":
         config = configuration.load(
@@ -83,7 +83,7 @@ def _reader(path: Path | None) -> "Read":
             rules = packs.load_rules(
                 map(Path, config.rules.directories),
                 shipped=config.rules.shipped,
-                labels=[NodeLabels(row.nodes, row.labels) for row in config.node_labels],
+                labels=configuration.labels(config),
             )
             return config, rules
         except PackError as error:

@@ -17,17 +17,24 @@ import structlog
 
 from holdfast_collector import log
 from holdfast_collector.clock import Clock
-from holdfast_collector.config import Config, ReceiverConfig, mqtt_tls, read_secret
+from holdfast_collector.config import Config, ReceiverConfig, labels, mqtt_tls, read_secret
 from holdfast_collector.context import REJECTIONS_MAX, Context, Rejection
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Rejected
-from holdfast_collector.core.event import BrokerChanged, Delivered, ReceiversReplaced, RulesReplaced
+from holdfast_collector.core.event import (
+    BrokerChanged,
+    Delivered,
+    GroupsReplaced,
+    ReceiversReplaced,
+    RulesReplaced,
+)
 from holdfast_collector.core.judge import RESOLVED_SECONDS
 from holdfast_collector.core.record import Notice, Receiver
 from holdfast_collector.data_directory import DATABASE, held
 from holdfast_collector.engine import Engine
 from holdfast_collector.errors import ConfigInvalid, Fenced, ListenFailed, StoreCorrupt, StoreError
 from holdfast_collector.exposition import Exposition
+from holdfast_collector.group_config import declared
 from holdfast_collector.hub import Hub
 from holdfast_collector.ingest import PARTITION
 from holdfast_collector.ingest.mqtt import SessionOptions
@@ -146,6 +153,8 @@ class App:
             for notice in list(self._collector.outbox.values()):
                 self._dispatch.dispatch(notice)
             self._spawn("notifiers", self._dispatch.run())
+            groups = declared(self._config.group, labels(self._config))
+            self._engine.post(GroupsReplaced(self._now(), groups))
             self._spawn("engine", self._engine.run())
             self._spawn("source", self._source.run())
             self._spawn("supervision", self._supervise())
@@ -161,7 +170,7 @@ class App:
     async def reload(self, reread: Callable[[], tuple[Config, RuleSet]]) -> None:
         """Take over a new configuration as far as a running collector can; a bad one changes nothing and is reported.
 
-        Rules, receivers, retention, log level and the certificate take effect at once. What
+        Rules, groups, receivers, retention, log level and the certificate take effect at once. What
         cannot is named in the log, and takes effect at the next start.
         """
         self._supervisor.reloading()
@@ -180,6 +189,7 @@ class App:
         receivers = tuple(_core_receiver(row) for row in config.receiver)
         self._engine.post(ReceiversReplaced(self._now(), receivers))
         self._engine.post(RulesReplaced(self._now(), rules))
+        self._engine.post(GroupsReplaced(self._now(), declared(config.group, labels(config))))
         waiting = [
             name for name in ("data_dir", "mqtt", "http") if getattr(old, name) != getattr(config, name)
         ]

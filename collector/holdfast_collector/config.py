@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct, field
 
 from holdfast_collector.errors import ConfigInvalid
+from holdfast_collector.group_config import GroupConfig, check_groups
+from holdfast_rules import NodeLabels
 from holdfast_wire import configuring
 from holdfast_wire.configuring import Reading, Seconds, nearest
 
@@ -138,6 +140,7 @@ class Config(Struct, frozen=True, kw_only=True):
     http: Http = Http()
     rules: Rules = Rules()
     node_labels: tuple[NodeLabelsConfig, ...] = ()
+    group: tuple[GroupConfig, ...] = ()
     receiver: tuple[ReceiverConfig, ...] = ()
     retention: Retention = Retention()
     log: Log = Log()
@@ -173,12 +176,18 @@ def parse(text: str, origin: str, environment: Mapping[str, str]) -> Config:
         for key in ("nodes", "labels"):
             if not getattr(row, key) and not reading.refused(("node_labels", index, key)):
                 reading.refuse(("node_labels", index, key), _LABELS_WANT[key])
+    check_groups(reading, reading.value.group, labels(reading.value))
     for name in ("events", "resolved", "history"):
         if getattr(reading.value.retention, name) < 86_400.0:
             reading.refuse(("retention", name), "at least a day, which the collector's own memory needs")
     if reading.mistakes:
         raise ConfigInvalid(reading.mistakes)
     return reading.value
+
+
+def labels(config: Config) -> list[NodeLabels]:
+    """The labels of nodes as rules and groups know them."""
+    return [NodeLabels(row.nodes, row.labels) for row in config.node_labels]
 
 
 def mqtt_tls(mqtt: Mqtt) -> ssl.SSLContext | None:

@@ -168,6 +168,7 @@ class Exposition:
                     self._node_series.write_last_report(node)
             if turns.due:
                 await turns.give()
+        self._verdict_series.write_groups(self._rulings.groups.rulings)
         self._own.resources_cut(sum(self._node_series.cut.values()))
 
     async def _write_alerts(self, turns: _Turns) -> None:

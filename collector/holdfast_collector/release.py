@@ -87,8 +87,8 @@ class Release:
         )
 
     def _turned(self, effect: Turned) -> None:
-        # What an operator looks for when asking since when: services and nodes. The rest is on the page.
-        level = self._log.info if effect.kind in {"service", "node"} else self._log.debug
+        # What an operator looks for when asking since when: services, nodes and groups. The rest is on the page.
+        level = self._log.info if effect.kind in {"service", "node", "group"} else self._log.debug
         level(
             "verdict turned",
             node=effect.node,

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from holdfast_collector.config import Config, Http
 from holdfast_collector.web import explanation, shapes
+from holdfast_collector.web.group_shape import GroupShape
 from holdfast_collector.web.history import HistoryShape
 from holdfast_collector.web.witness_shape import WitnessShape
 from holdfast_rules.explain import Part
@@ -452,6 +453,7 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Node, whole": shapes.NodeDetail,
     "Verdict": shapes.VerdictShape,
     "Happened": HistoryShape,
+    "Group": GroupShape,
     "Witness": WitnessShape,
     "Section": shapes.SectionShape,
     "Resource": shapes.ResourceShape,

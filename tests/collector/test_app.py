@@ -155,6 +155,27 @@ def test_sighup_takes_new_rules_and_keeps_the_old_ones_over_a_mistake(collector:
     assert (reloaded["rules"], reloaded["at_next_start"]) == (1, [])
 
 
+def test_sighup_takes_new_groups_and_keeps_the_old_ones_over_a_mistake(collector: CollectorProcess) -> None:
+    group = '[[group]]\nname = "{}"\nmembers = ["db-1/pg.service", "{}"]\n'
+    collector.configure("", group.format("orders", "db-2/pg.service"))
+    collector.start()
+    collector.wait_ready()
+    wait_for(lambda: '"name":"orders"' in collector.ask("/api/v1/groups")[1])
+
+    collector.configure("", group.format("bills", "pg.service"))
+    collector.send(signal.SIGHUP)
+    wait_for(lambda: collector.log("reload refused"))
+    kept = collector.ask("/api/v1/groups")[1]
+    collector.configure("", group.format("bills", "db-3/pg.service"))
+    collector.send(signal.SIGHUP)
+    wait_for(lambda: '"name":"bills"' in collector.ask("/api/v1/groups")[1])
+
+    (refused,) = collector.log("reload refused")
+    assert "group[1].members: 'pg.service' is no NODE/SERVICE" in refused["mistakes"][0]
+    assert '"name":"orders"' in kept
+    assert '"name":"orders"' not in collector.ask("/api/v1/groups")[1]
+
+
 def test_changed_packs_are_taken_without_a_signal_where_that_is_wanted(collector: CollectorProcess) -> None:
     watched = (
         f"[rules]\nshipped = false\ndirectories = ['{collector.rules.parent}']\nreload_on_change = true\n"

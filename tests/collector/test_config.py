@@ -24,6 +24,7 @@ from holdfast_collector.config import (
     read_secret,
 )
 from holdfast_collector.errors import ConfigInvalid
+from holdfast_collector.group_config import GroupConfig
 
 README = Path(__file__).parents[2] / "collector" / "README.md"
 
@@ -250,7 +251,11 @@ SECTIONS: dict[str, type[Struct]] = {
     "retention": Retention,
     "log": Log,
 }
-REPEATED: dict[str, type[Struct]] = {"receiver": ReceiverConfig, "node_labels": NodeLabelsConfig}
+REPEATED: dict[str, type[Struct]] = {
+    "receiver": ReceiverConfig,
+    "node_labels": NodeLabelsConfig,
+    "group": GroupConfig,
+}
 
 
 def keys() -> list[str]:

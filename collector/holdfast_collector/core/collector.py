@@ -27,6 +27,7 @@ from holdfast_collector.core.event import (
     BrokerChanged,
     CoreEvent,
     Delivered,
+    GroupsReplaced,
     NodeForgotten,
     Received,
     ReceiversReplaced,
@@ -213,6 +214,8 @@ class Collector:
                 self._court.replace_receivers(event.receivers, event.at, commit)
             case NodeForgotten():
                 self._forget(event, commit, effects)
+            case GroupsReplaced():
+                self.rulings.groups.replace(event.groups)
             case RestoreAnnounced():
                 self._announce(event, commit, effects)
         rule_anew(self.rulings, self._court, self.nodes, event.at, event.at >= self.warm_at, commit, effects)

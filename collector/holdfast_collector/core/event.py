@@ -5,6 +5,7 @@ The shell guarantees that `at` never runs backwards: it anchors the wall clock o
 
 from msgspec import Struct
 
+from holdfast_collector.core.groups import DeclaredGroup
 from holdfast_collector.core.record import Receiver
 from holdfast_rules import RuleSet
 
@@ -79,6 +80,13 @@ class RestoreAnnounced(Struct, frozen=True):
     reason: str
 
 
+class GroupsReplaced(Struct, frozen=True):
+    """Other groups are declared; at a start, these are the first."""
+
+    at: float
+    groups: tuple[DeclaredGroup, ...]
+
+
 CoreEvent = (
     Received
     | Ticked
@@ -89,4 +97,5 @@ CoreEvent = (
     | ReceiversReplaced
     | NodeForgotten
     | RestoreAnnounced
+    | GroupsReplaced
 )

@@ -11,12 +11,14 @@ from msgspec import Struct
 
 from holdfast_collector.core.causality import devices_of
 from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
+from holdfast_collector.core.groups import Groups
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.recollection import Recollection, known_again, meanwhile, recalled, unseen
 from holdfast_collector.core.record import HeldVerdict
+from holdfast_collector.core.ruled import Ruled, anew, kept, turned
 from holdfast_rules import Transition
-from holdfast_rules.verdict import Firing, Reason, Ruling, Standing, Verdict, rule
+from holdfast_rules.verdict import Firing, Ruling, Standing, Verdict, rule
 from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
@@ -30,15 +32,6 @@ RELEVANT = frozenset(
 _FIRING_TURNS = {Transition.FIRED, Transition.RESOLVED}
 _ORDER = ("device", "volume", "state_path", "service", "node")
 """What rests on nothing first."""
-
-
-class Ruled(Struct, frozen=True, kw_only=True):
-    """A ruling and since when it stands."""
-
-    ruling: Ruling
-    since: float
-    """When the verdict became what it is, by the collector's clock, restarts notwithstanding. Of one that awaits its
-    evidence after a restart: since when what was said last had been so."""
 
 
 class Renewed(Struct, frozen=True, kw_only=True):
@@ -57,6 +50,7 @@ class Rulings:
     def __init__(self) -> None:
         self._nodes: dict[str, dict[ResourceKey, Ruled]] = {}
         self._recollection = Recollection()
+        self.groups = Groups()
         self.due: set[str] = set()
         """Nodes whose verdicts may have changed with the event in hand."""
 
@@ -70,10 +64,16 @@ class Rulings:
         for name in self._recollection.nodes:
             nodes[name].verdicts = {key: ruled.ruling.verdict for key, ruled in self._nodes[name].items()}
         self.due.update(self._recollection.nodes)
+        self.groups.restore(verdicts)
 
     def of(self, node: str) -> Mapping[ResourceKey, Ruled]:
         """The verdicts on a node's resources, by kind and name."""
         return self._nodes.get(node, {})
+
+    def of_service(self, node: str, service: str) -> Ruling | None:
+        """The verdict on one service; None when there is none."""
+        ruled = self.of(node).get(("service", service))
+        return ruled.ruling if ruled is not None else None
 
     @property
     def awaited(self) -> list[str]:
@@ -106,23 +106,21 @@ class Rulings:
                     after[key] = before[key] = Ruled(ruling=meanwhile(held, ruling), since=held.since)
                     continue
                 if ruling is not None:
-                    stood = before.get(key)
-                    stands = stood is not None and stood.ruling.verdict is ruling.verdict
-                    after[key] = Ruled(ruling=ruling, since=stood.since if stood and stands else at)
+                    after[key] = anew(before.get(key), ruling, at)
         gone = {key: held for key, held in awaited.items() if key not in after and key not in settled}
         before.update({key: Ruled(ruling=recalled(held), since=held.since) for key, held in gone.items()})
         if settled or gone:
             self._recollection.settle(node.name, settled | gone.keys())
         self._nodes[node.name] = after
-        turned = list(_turned(node.name, before, after, at))
+        turns = dict(turned(node.name, before, after, at))
         return Renewed(
-            turned=turned,
+            turned=list(turns.values()),
             shown=[
                 key
                 for key in sorted(shown.keys() | after.keys())
                 if _verdict(shown, key) is not _verdict(after, key)
             ],
-            commit={(node.name, turn.kind, turn.resource): _to_keep(turn, after) for turn in turned},
+            commit={(node.name, *key): kept(node.name, after.get(key)) for key in turns},
         )
 
     def note(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
@@ -136,6 +134,7 @@ class Rulings:
         """The node was taken out of service."""
         self._nodes.pop(node, None)
         self._recollection.forget(node)
+        self.due.add(node)
 
 
 def rule_anew(
@@ -155,6 +154,7 @@ def rule_anew(
     )
     if warm:
         rulings.due.update(rulings.awaited)
+    judged = frozenset(rulings.due)
     while rulings.due:
         node = nodes.get(rulings.due.pop())
         if node is None:
@@ -171,6 +171,9 @@ def rule_anew(
         changed = node.rebuild(renewed.shown)
         court.judge(node, changed, at, warm=warm, commit=commit, effects=effects)
         effects.append(Refreshed(node.name))
+    rulings.groups.renew(
+        judged, rulings.awaited, rulings.of_service, at, watched=warm, commit=commit, effects=effects
+    )
 
 
 def _standings(
@@ -205,38 +208,5 @@ def _below(standing: Standing, standings: Mapping[str, Sequence[Standing]]) -> I
             return []
 
 
-def _turned(
-    node: str, before: Mapping[ResourceKey, Ruled], after: Mapping[ResourceKey, Ruled], at: float
-) -> Iterable[Turned]:
-    for key in sorted(before.keys() | after.keys()):
-        was, now = before.get(key), after.get(key)
-        if was is not None and now is not None and was.ruling.verdict is now.ruling.verdict:
-            continue
-        cause: Reason | None = now.ruling.cause if now else None
-        yield Turned(
-            node=node,
-            kind=key[0],
-            resource=key[1],
-            at=at,
-            before=was.ruling.verdict if was else None,
-            after=now.ruling.verdict if now else None,
-            reason=cause.text if cause else "",
-        )
-
-
 def _verdict(rulings: Mapping[ResourceKey, Ruled], key: ResourceKey) -> Verdict | None:
     return rulings[key].ruling.verdict if key in rulings else None
-
-
-def _to_keep(turn: Turned, after: Mapping[ResourceKey, Ruled]) -> HeldVerdict | None:
-    ruled = after.get((turn.kind, turn.resource))
-    if ruled is None:
-        return None
-    return HeldVerdict(
-        node=turn.node,
-        kind=turn.kind,
-        resource=turn.resource,
-        verdict=ruled.ruling.verdict,
-        since=ruled.since,
-        last=ruled.ruling.last,
-    )

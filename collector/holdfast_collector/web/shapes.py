@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from holdfast_collector.core.node import HeldSection, Node
 from holdfast_collector.core.record import EventCount, Resolved, Tracked
-from holdfast_collector.core.rulings import Ruled
+from holdfast_collector.core.ruled import Ruled
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_rules import Rule
 from holdfast_rules.verdict import Reason, Verdict

@@ -16,6 +16,8 @@ from holdfast_collector.web import alert_view
 from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.durability_view import tally
 from holdfast_collector.web.fleet import NodeState, Survey, state_of
+from holdfast_collector.web.group_shape import group_shapes
+from holdfast_collector.web.group_view import GroupView, group_views
 from holdfast_collector.web.words import Moment, counted, moment, percent, plain, span
 from holdfast_rules import AlertState
 from holdfast_wire.message import Value
@@ -74,6 +76,7 @@ class StatusView(Struct, frozen=True, kw_only=True):
     firing: list[AlertView]
     firing_more: int
     pending: int
+    groups: list[GroupView]
     rows: list[NodeRow]
     by_state: dict[str, int]
     total: int
@@ -112,6 +115,7 @@ def status_view(context: Context, survey: Survey, query: str, state: str, page: 
         firing=alert_view.active(alert_view.gravest(firing, ALERTS_SHOWN), now),
         firing_more=max(0, len(firing) - ALERTS_SHOWN),
         pending=sum(row.alert.state is AlertState.PENDING for row in collector.alerts.values()),
+        groups=group_views(group_shapes(collector), now),
         rows=[
             node_row(node, by_node.get(name, ()), now)
             for name in shown

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from holdfast_collector.core.node import ResourceKey
-from holdfast_collector.core.rulings import Ruled
+from holdfast_collector.core.ruled import Ruled
 from holdfast_collector.web.words import Moment, moment, plain
 from holdfast_rules.verdict import Verdict
 
 REASONS_SHOWN = 3
 _KINDS = {"node": "the node", "service": "service", "state_path": "state path", "volume": "volume"}
 """What has a line; devices speak through what rests on them."""
-_TONES = {
+TONES = {
     Verdict.LOST: "bad",
     Verdict.NOT_DURABLE: "bad",
     Verdict.AT_RISK: "bad",
@@ -70,7 +70,7 @@ def _view(ruled: Ruled, now: float) -> VerdictView:
         kind=_KINDS[ruling.kind],
         name=plain(ruling.resource),
         words=WORDS[ruling.verdict],
-        tone=_TONES[ruling.verdict],
+        tone=TONES[ruling.verdict],
         classes=_classes(ruling.durability_class, ruling.required_class),
         flush={
             "honest": "kept what it confirmed",

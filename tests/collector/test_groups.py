@@ -1,0 +1,209 @@
+"""Groups: copies of one state on several nodes are judged as one, over restarts and reloads too."""
+
+from holdfast_collector.core.effect import Effect, Turned
+from holdfast_collector.core.event import GroupsReplaced, NodeForgotten
+from holdfast_collector.core.groups import DeclaredGroup
+from holdfast_rules.verdict import Group, Verdict
+from holdfast_wire import Resource, Section, SectionStatus
+from holdfast_wire.message import Value
+from tests.collector.asgi import Visitor
+from tests.collector.fleet import T0, WARM, Agent, Desk, commit_of
+from tests.collector.visited import Visited
+from tests.sim.world import Disk
+
+RULES = """
+rules:
+  - {alert: ServiceDown, id: G-01, resource: service, when: not up, severity: page, verdict: at_risk,
+     summary: "{node}: {resource} is down"}
+"""
+NODES = ("db-1", "db-2", "db-3")
+ORDERS = DeclaredGroup(
+    group=Group(
+        name="orders", members=tuple((node, "pg.service") for node in NODES), copies_required=3, quorum=2
+    ),
+    fault_domain_label="zone",
+    fault_domains={"db-1": "a", "db-2": "b", "db-3": "c"},
+)
+AGAIN = WARM + 1_000.0
+
+
+def database(*, up: bool = True, mono: float = 0.0) -> Section:
+    facts: dict[str, Value] = {
+        "service": "pg.service",
+        "mountpoint": "/srv",
+        "role": "data",
+        "required_class": 2,
+    }
+    return Section(
+        probe="database",
+        status=SectionStatus.OK,
+        observed_at=T0,
+        mono=mono,
+        period_seconds=10.0,
+        duration_seconds=0.01,
+        resources=[
+            Resource(kind="volume", name="/srv", facts={"durability_class": 2, "writable": True}),
+            Resource(kind="state_path", name="pg.service/srv", facts=facts),
+            Resource(kind="service", name="pg.service", facts={"stateful": True, "up": up}),
+        ],
+    )
+
+
+class Copies:
+    """Three nodes with a database each, and a collector whose commits are kept."""
+
+    def __init__(self, group: DeclaredGroup = ORDERS) -> None:
+        self.disk = Disk()
+        self.agents = {node: Agent(node, install=node) for node in NODES}
+        self.group = group
+        self.start(T0)
+
+    def start(self, at: float) -> None:
+        self.desk = Desk(rules=RULES, state=self.disk.load(), started_at=at)
+        self.declare(at, self.group)
+
+    def declare(self, at: float, *groups: DeclaredGroup) -> list[tuple[Verdict | None, Verdict | None]]:
+        return self.do(self.desk.collector.handle(GroupsReplaced(at, groups)))
+
+    def report(self, node: str, at: float, *, up: bool = True) -> list[tuple[Verdict | None, Verdict | None]]:
+        message = self.agents[node].report(database(up=up, mono=at))
+        return self.do(self.desk.feed(message, at=at, node=node))
+
+    def do(self, effects: list[Effect]) -> list[tuple[Verdict | None, Verdict | None]]:
+        """Commit; how the group turned."""
+        self.disk.commit(commit_of(effects))
+        return [(e.before, e.after) for e in effects if isinstance(e, Turned) and e.kind == "group"]
+
+    def standing(self) -> tuple[Verdict, float] | None:
+        ruled = self.desk.collector.rulings.groups.rulings.get("orders")
+        return (ruled.ruling.verdict, ruled.since) if ruled else None
+
+
+def test_a_group_is_judged_when_its_last_member_is_heard() -> None:
+    """Of three copies the first one heard is no lost quorum: the others were not asked yet."""
+    copies = Copies()
+
+    turns = [copies.report(node, T0 + 1) for node in NODES]
+
+    assert turns == [[], [], [(None, Verdict.DURABLE)]]
+    assert copies.standing() == (Verdict.DURABLE, T0 + 1)
+
+
+def test_a_member_that_is_never_heard_of_is_a_copy_nobody_knows_when_the_watch_is_over() -> None:
+    copies = Copies()
+    copies.report("db-1", T0 + 5)
+    copies.report("db-2", T0 + 5)
+
+    turned = copies.do(copies.desk.tick(T0 + 31))
+
+    assert turned == [(None, Verdict.UNKNOWN)]
+
+
+def test_a_copy_that_fails_turns_the_group_in_the_same_event_and_commit() -> None:
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+
+    turned = copies.report("db-2", WARM + 10, up=False)
+    back = copies.report("db-2", WARM + 20)
+
+    assert (turned, back) == (
+        [(Verdict.DURABLE, Verdict.AT_RISK)],
+        [(Verdict.AT_RISK, Verdict.DURABLE)],
+    )
+    assert copies.disk.verdicts[("", "group", "orders")].since == WARM + 20
+
+
+def test_copies_in_one_fault_domain_are_one_copy() -> None:
+    shared = DeclaredGroup(
+        group=ORDERS.group,
+        fault_domain_label="zone",
+        fault_domains={"db-1": "a", "db-2": "a", "db-3": "c"},
+    )
+    copies = Copies(shared)
+
+    for node in NODES:
+        copies.report(node, WARM)
+
+    assert copies.standing() == (Verdict.AT_RISK, WARM)
+
+
+def test_a_group_stands_through_a_restart() -> None:
+    """Until its members are back it is unknown; as it was when they are, it turned nothing."""
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+    copies.start(AGAIN)
+    at_once = copies.standing()
+
+    turns = [copies.report(node, AGAIN + 5) for node in NODES]
+
+    assert at_once == (Verdict.UNKNOWN, WARM)
+    assert (turns, copies.standing()) == ([[], [], []], (Verdict.DURABLE, WARM))
+
+
+def test_a_reload_judges_what_is_new_and_drops_what_is_no_more() -> None:
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+    fewer = DeclaredGroup(
+        group=Group(name="orders", members=ORDERS.group.members[:1], copies_required=1, quorum=1)
+    )
+    down = copies.report("db-1", WARM + 1, up=False)
+
+    changed = copies.declare(WARM + 2, fewer)
+    dropped = copies.declare(WARM + 3)
+
+    assert (down, changed) == ([(Verdict.DURABLE, Verdict.AT_RISK)], [])
+    assert (dropped, copies.standing(), copies.disk.verdicts.get(("", "group", "orders"))) == (
+        [(Verdict.AT_RISK, None)],
+        None,
+        None,
+    )
+
+
+def test_a_group_that_is_configured_no_more_at_the_next_start_leaves_the_books() -> None:
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+    copies.desk = Desk(rules=RULES, state=copies.disk.load(), started_at=AGAIN)
+
+    assert copies.declare(AGAIN) == [(Verdict.DURABLE, None)]
+    assert ("", "group", "orders") not in copies.disk.verdicts
+
+
+def test_a_node_out_of_service_leaves_its_copy_unknown() -> None:
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+
+    effects = copies.desk.collector.handle(NodeForgotten(WARM + 1, "db-3"))
+
+    assert [(e.before, e.after) for e in effects if isinstance(e, Turned)] == [
+        (Verdict.DURABLE, Verdict.UNKNOWN)
+    ]
+
+
+async def test_groups_are_shown_in_the_api_on_the_page_and_to_prometheus() -> None:
+    visited = Visited(rules=RULES)
+    visited.context.collector.handle(GroupsReplaced(T0, (ORDERS,)))
+    visited.tick(WARM)
+    for node in NODES:
+        visited.feed(Agent(node, install=node).report(database(up=node != "db-2")))
+    visitor = Visitor(visited)
+
+    (group,) = (await visitor.get("/api/v1/groups")).json["groups"]
+    page = (await visitor.get("/")).text
+    metrics = (await visitor.get("/metrics")).text
+
+    assert (group["name"], group["verdict"], group["since"]) == ("orders", "at_risk", WARM)
+    assert group["reasons"][0]["text"] == (
+        "2 of 3 copies stand in fault domains of their own, fewer than the 3 required"
+    )
+    assert group["members"][1] == {
+        "node": "db-2", "service": "pg.service", "fault_domain": "b", "verdict": "at_risk",
+    }  # fmt: skip
+    section = page.partition('id="groups"')[2].partition("</section>")[0]
+    assert "fewer than the 3 required" in section
+    assert section.count("pg.service") == 3
+    assert 'holdfast_verdict{resource_kind="group",resource="orders",verdict="at_risk"} 1\n' in metrics
