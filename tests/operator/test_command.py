@@ -227,7 +227,7 @@ def test_wrong_usage_is_a_mistake(words: list[str]) -> None:
 
 def test_every_verb_explains_itself() -> None:
     overview = holdfast("--help").stdout
-    verbs = ["ack", "alerts", "explain", "restore", "rules", "simulate", "status", "up", "witness"]
+    verbs = ["ack", "alerts", "explain", "history", "restore", "rules", "simulate", "status", "up", "witness"]
     listed = [line.split()[0] for line in overview.partition("Commands:\n")[2].splitlines()]
     explained = {verb: holdfast(verb, "--help") for verb in verbs}
 
