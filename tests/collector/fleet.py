@@ -6,7 +6,7 @@ from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect, Publish, Rejected, Transitioned
 from holdfast_collector.core.event import BrokerChanged, Received, Ticked
 from holdfast_collector.core.record import Receiver, State
-from holdfast_rules import load
+from holdfast_rules import RuleSet, load
 from holdfast_wire import (
     Birth,
     Death,
@@ -128,8 +128,10 @@ class Agent:
 class Desk:
     """A collector on a desk: feed it, look at what it wants done, switch it off and on again."""
 
-    def __init__(self, *, rules: str = RULES, state: State | None = None, started_at: float = T0) -> None:
-        self.rules = load({"test.yaml": rules})
+    def __init__(
+        self, *, rules: str | RuleSet = RULES, state: State | None = None, started_at: float = T0
+    ) -> None:
+        self.rules = load({"test.yaml": rules}) if isinstance(rules, str) else rules
         self.receivers = [Receiver(name="hook"), Receiver(name="pager", severities=("page",))]
         self.collector = Collector(
             state or State(), rules=self.rules, receivers=self.receivers, started_at=started_at
