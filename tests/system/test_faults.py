@@ -26,8 +26,8 @@ RECENT = "10s"
 """What counts as recent for the collector in a hurry; an hour as shipped."""
 
 
-TRUE_OF_ANY_TEST_DISK = {"MountNotConfigured", "VolumeNotWitnessed"}
-"""It is mounted by hand, in no fstab, and the agents of these tests witness nothing."""
+TRUE_OF_ANY_TEST_DISK = {"MountNotConfigured"}
+"""It is mounted by hand, and no fstab has it."""
 
 
 class Watcher(NamedTuple):
@@ -62,12 +62,14 @@ class Watcher(NamedTuple):
         )
 
     def active(self, resource: str) -> list[dict[str, Any]]:
-        """Pending and firing alerts about the resource."""
+        """Pending and firing alerts about the resource that would ask a person to act."""
         shown = matching(self.stack.collector.alerts(), {"resource": resource})
         return [
             alert
             for alert in shown
-            if alert["state"] != "resolved" and alert["alertname"] not in TRUE_OF_ANY_TEST_DISK
+            if alert["state"] != "resolved"
+            and alert["severity"] != "info"
+            and alert["alertname"] not in TRUE_OF_ANY_TEST_DISK
         ]
 
     def waiting(self, resource: str, alertnames: set[str]) -> bool:
