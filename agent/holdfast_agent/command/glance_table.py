@@ -27,7 +27,7 @@ def render(node: str, glance: Glance) -> str:
         _volumes(resources["volume"], _witnessed(glance)),
         state_tree(resources["state_path"], resources["service"], resources["volume"]),
         _devices(resources["device"]),
-        _services(resources["service"]),
+        _services(_managed(resources["service"])),
         *(_others(kind, resources[kind]) for kind in sorted(resources) if kind not in _OWN_TABLE),
         _happened(glance),
         _probes(glance.sections),
@@ -152,13 +152,9 @@ def service_trouble(facts: dict[str, Value]) -> str:
     return ""
 
 
-def _merged(resources: list[Resource]) -> list[Resource]:
-    """One resource per service that the service manager tells of; what another probe knows of it besides is added."""
-    facts: dict[str, dict[str, Value]] = {}
-    for resource in resources:
-        facts.setdefault(resource.name, {}).update(resource.facts)
-    managed = [name for name, known in facts.items() if "up" in known]
-    return [Resource(kind="service", name=name, facts=facts[name]) for name in managed]
+def _managed(resources: list[Resource]) -> list[Resource]:
+    """The services that the service manager tells of. What only keeps state somewhere stands in the tree."""
+    return [resource for resource in resources if "up" in resource.facts]
 
 
 def _services(resources: list[Resource]) -> str:
