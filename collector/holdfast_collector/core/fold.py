@@ -104,10 +104,6 @@ def order(node: Node, message: UpMessage) -> Order:
     return Order.NEWER if message.epoch > newest.epoch else Order.LATE
 
 
-def _at_boot(record: NodeRecord, boot_id: str) -> tuple[str, ...]:
-    return (*(boot for boot in record.boots if boot != boot_id), boot_id)[-BOOTS_MAX:]
-
-
 def _newest(
     node: Node,
     message: Birth | Report,
