@@ -7,15 +7,23 @@
 Needs root, losetup (util-linux) and the filesystem's mkfs; see `available`.
 """
 
+import contextlib
+import errno
+import fcntl
 import os
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests import needs
+from tests.waiting import wait_for
 
 MKFS_PACKAGE = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
+_CONTROL = Path("/dev/loop-control")
+_LOOP_CTL_ADD, _LOOP_CTL_REMOVE = 0x4C80, 0x4C81
+"""loop(4)."""
 # The smallest that mkfs takes: xfsprogs 6 wants 300 MB, btrfs-progs 109 MB. The files are sparse.
 _SIZE_BYTES = {"ext4": 64 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
 
@@ -50,12 +58,45 @@ def make_filesystem(
 
 
 def attach(file: Path) -> str:
-    """Put a loop device before the file; returns its path, e.g. /dev/loop3."""
-    return run("losetup", "--find", "--show", str(file)).strip()
+    """Put a loop device before the file; returns its path, e.g. /dev/loop38211.
+
+    No number comes twice in a boot: what the kernel log has said of an earlier test's disk would be taken for this one's,
+    for ext4 may leave out the line that says that a filesystem is mounted anew (10 in 5 s, for all devices together).
+    """
+    device = f"/dev/loop{_new_number()}"
+    try:
+        run("losetup", device, str(file))
+    except BaseException:
+        detach(device)
+        raise
+    return device
 
 
 def detach(device: str) -> None:
+    """Let go of the file, and of the device once nobody has it open."""
     run("losetup", "--detach", device, check=False)
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: _removed(device), 5.0)
+
+
+def _new_number() -> int:
+    number = 1000 + int(time.monotonic() * 20) % 1_000_000
+    with _CONTROL.open("rb") as control:
+        while True:
+            try:
+                return fcntl.ioctl(control, _LOOP_CTL_ADD, number)
+            except FileExistsError:
+                number += 1
+
+
+def _removed(device: str) -> bool:
+    try:
+        with _CONTROL.open("rb") as control:
+            fcntl.ioctl(control, _LOOP_CTL_REMOVE, int(device.removeprefix("/dev/loop")))
+    except OSError as error:
+        # Gone already; busy means that somebody still has it open or mounted.
+        return error.errno == errno.ENODEV
+    return True
 
 
 class LoopDisk:
@@ -76,13 +117,13 @@ class LoopDisk:
         self.image = folder / f"{filesystem}.img"
         self.mountpoint = folder / f"{filesystem}.mnt"
         self.device = ""
-        """The device's path, e.g. /dev/loop3."""
+        """The device's path, e.g. /dev/loop38211."""
         self._mkfs = mkfs
         self._size_bytes = size_bytes
 
     @property
     def name(self) -> str:
-        """The kernel's name of the device, e.g. loop3."""
+        """The kernel's name of the device, e.g. loop38211."""
         return self.device.rpartition("/")[2]
 
     def __enter__(self) -> Self:
