@@ -164,7 +164,7 @@ def test_a_brief_dip_is_not_taken_for_a_fall(begin: int) -> None:
     assert seconds_left(points) == NEVER_SECONDS
 
 
-@given(st.integers(0, 2**32), st.floats(0.5, 5.0))
+@given(st.integers(0, 2**32), st.floats(1.0, 5.0))
 def test_noise_does_not_hide_a_fall(seed: int, per_hour: float) -> None:
     chance = random.Random(seed)
     points = [(at, level + chance.uniform(-0.3, 0.3)) for at, level in fall(20.0, per_hour, 360)]
