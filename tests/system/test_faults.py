@@ -5,6 +5,7 @@ the same conditions in a hurry, because a shipped rule may wait half an hour bef
 says that all is well.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -315,13 +316,13 @@ def _lose_data(disk: FailingDisk) -> None:
 
 
 def _fail_the_journal(disk: FailingDisk) -> None:
-    """Make a file, and ask for its name to be on disk."""
+    """Make a file, and ask for its name to be on disk; then go on, as programs do: only that ends the filesystem."""
     folder = os.open(disk.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        (disk.mountpoint / "another").touch()
-        os.fsync(folder)
-    except OSError:
-        pass  # whichever of the two is the first to notice
+        for name in ("another", "one more", "and one more"):
+            with contextlib.suppress(OSError):  # whichever of the calls is the first to notice
+                (disk.mountpoint / name).touch()
+                os.fsync(folder)
     finally:
         os.close(folder)
 
