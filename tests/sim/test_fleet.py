@@ -9,7 +9,8 @@ from holdfast_collector.core.effect import Commit, Effect, Publish
 from holdfast_collector.core.event import CoreEvent, Received
 from holdfast_collector.core.record import Receiver, State
 from holdfast_rules import RuleSet
-from tests.sim.world import CALM, World
+from tests.sim.scene import CALM
+from tests.sim.world import World
 
 SEEDS = int(os.environ.get("HOLDFAST_SIM_SEEDS", "240"))
 """Eight batches; a nightly run sets thousands."""
