@@ -243,6 +243,8 @@ class Witness(Header, frozen=True, kw_only=True, tag="witness", tag_field="kind"
 class ReadCause(StrEnum):
     """Why a chain was read back."""
 
+    BEGUN = "begun"
+    """The chain was begun just now, and this introduces it: it says nothing of one that was there before."""
     BOOT = "boot"
     AGENT_START = "agent_start"
     MOUNT = "mount"
@@ -365,6 +367,8 @@ class Expected(Struct, frozen=True, kw_only=True):
     """The newest record it was told of and has committed; None: it knows none."""
     frozen: bool = False
     """The chain is evidence now, of two machines that write it or of another machine's: begin a new one."""
+    doubted: bool = False
+    """A read fell short and stands alone: read again."""
 
 
 class Expect(Struct, frozen=True, kw_only=True, tag="expect", tag_field="kind"):

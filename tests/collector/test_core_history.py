@@ -7,7 +7,7 @@ from holdfast_rules.verdict import Verdict
 from holdfast_wire import Report, Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.collector.fleet import T0, WARM, Agent, Desk, commit_of
-from tests.sim.world import Disk
+from tests.sim.scene import Disk
 
 RULES = """
 rules:

@@ -60,12 +60,13 @@ def test_a_twin_takes_effect_too() -> None:
 
 
 def test_a_message_from_before_the_floor_is_a_replay() -> None:
-    """The agent promised never to send it again. It is not acknowledged: were it real, its sender would still have it."""
+    """The agent promised never to send it again, and it is older than what is remembered. It is not acknowledged: were
+    it real, its sender would still have it."""
     desk, agent, old = Desk(), Agent(), Agent()
     agent.seq = 10
     desk.feed(agent.report(UP, floor=10))
 
-    effects = desk.feed(old.event())
+    effects = desk.feed(old.event(), WARM + 90_000.0)
 
     assert (rejected(effects), published(effects), commit_of(effects).events) == (["replayed"], [], [])
 

@@ -652,6 +652,7 @@ def test_a_volume_formatted_anew_is_lost_by_two_reads() -> None:
     upon.feed(agent.read(at, chain_id="", head=None), at)
     assert (facts(upon)["witness_lost"], facts(upon)["witness_suspected"]) == (False, True)
     assert facts(upon)["witness_missing_reason"] == "reformatted"
+    upon.feed(agent.read(at + 1, ReadCause.BEGUN), at + 1)
     upon.feed(agent.witness(at + 20), at + 20)
     assert chain(upon, "d1" * 16).writer.filesystem_id == "fs-2"
 
@@ -880,22 +881,25 @@ def test_a_contradiction_whose_read_never_comes_is_a_fork_in_the_end() -> None:
     upon.feed(agent.alive(at), at)
     witness = agent.witness(at + 1)
 
-    outcomes = [rejected(upon.feed(witness, at + 1 + later)) for later in (0, 300, 700)]
+    outcomes = [rejected(upon.feed(witness, at + 1 + later)) for later in (0, 250, 700)]
 
     assert (outcomes, chain(upon).state) == ([["early"], ["early"], []], ChainState.FROZEN)
 
 
-def test_a_read_that_was_overtaken_by_its_own_witness_is_history() -> None:
-    """Its newest record is older than what its own writer confirmed since; that is no loss."""
+def test_a_record_waits_for_the_read_that_goes_before_it() -> None:
+    """What a boot found must be compared with what was promised before it, not with what it wrote since."""
     upon, agent = desk(), Witnessed()
     at = lived(upon, agent, 100)
     agent.reboot(at)
     report, witness = agent.read(at, previous_boot="dirty"), agent.witness(at + 1)
-    upon.feed(witness, at + 1)
+    early = upon.feed(witness, at + 1)
 
     upon.feed(report, at + 5)
+    upon.feed(witness, at + 15)
 
+    assert (rejected(early), published(early)) == (["early"], [])
     assert (chain(upon).head, chain(upon).suspicion) == (agent.disk.head, None)
+    assert chain(upon).survived["guest_crash"].count == 1
 
 
 def test_an_acknowledgement_of_what_was_given_up_does_not_accuse_the_collector() -> None:

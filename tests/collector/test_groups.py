@@ -9,7 +9,7 @@ from holdfast_wire.message import Value
 from tests.collector.asgi import Visitor
 from tests.collector.fleet import T0, WARM, Agent, Desk, commit_of
 from tests.collector.visited import Visited
-from tests.sim.world import Disk
+from tests.sim.scene import Disk
 
 RULES = """
 rules:

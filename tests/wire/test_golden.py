@@ -29,7 +29,7 @@ DOWN: dict[str, DownMessage] = {
     "expect": Expect(
         install_id="0f9c2b7e5a1d4c3e",
         chains=[
-            Expected(volume="/srv", chain_id="5f" * 16, head=ChainHead(4_711, "ab" * 32)),
+            Expected(volume="/srv", chain_id="5f" * 16, head=ChainHead(4_711, "ab" * 32), doubted=True),
             Expected(volume="/", chain_id="6e" * 16, head=None, frozen=True),
         ],
     ),

@@ -17,6 +17,9 @@ from holdfast_agent.core.chain import NO_HASH, Record, burnt_slots, encode_recor
 from holdfast_agent.core.chain_reading import ChainFound
 from holdfast_wire.message import ChainHead, Expected
 
+AGAIN_MAX = 3
+"""Second reads of one finding: a report may reach the collector too late to count as one."""
+
 Answer = Literal["nothing", "again", "begin_anew"]
 """What the collector's answer asks for."""
 
@@ -93,6 +96,8 @@ class ChainWriter:
         """Slots used since the newest confirmed record."""
         self._fsync_us = 0
         self._asked_again = False
+        self._second_reads = 0
+        """Since the newest first one."""
         self._digests = _Digests(slots)
         self._broken: list[int] = []
         self._oldest = 1
@@ -114,7 +119,8 @@ class ChainWriter:
         What this agent confirmed and no longer finds is not built upon: the chain goes on from what is there.
         """
         self.acknowledged_seq = max(self.acknowledged_seq, found.acknowledged_seq)
-        self._asked_again = second
+        self._asked_again = False
+        self._second_reads = self._second_reads + 1 if second else 0
         self._broken, self._oldest = found.broken, found.oldest_seq
         self._digests = _Digests(self.slots)
         for seq, digest in sorted(found.hashes.items()):
@@ -166,17 +172,24 @@ class ChainWriter:
     def expected(self, expected: Expected) -> Answer:
         """What the collector's answer to the newest report asks for."""
         if expected.chain_id != self.chain_id:
-            return "nothing"
+            return self._missed(expected)
         if expected.frozen:
             return "begin_anew"
         held = expected.head
-        if held is None:
-            return "nothing"
-        self._tried = max(self._tried, held.seq)
-        if not self._short_of(held):
+        if held is not None:
+            self._tried = max(self._tried, held.seq)
+        if expected.doubted or (held is not None and self._short_of(held)):
+            return self._again()
+        if held is not None:
             self.acknowledged(held.seq)
-            return "nothing"
-        if self._asked_again:
+        return "nothing"
+
+    def _missed(self, expected: Expected) -> Answer:
+        """The collector knows another chain of this volume, and this one was found or begun in its place."""
+        return "nothing" if expected.head is None or expected.frozen else self._again()
+
+    def _again(self) -> Answer:
+        if self._asked_again or self._second_reads >= AGAIN_MAX:
             return "nothing"
         self._asked_again = True
         return "again"

@@ -64,6 +64,8 @@ class RingRead(Struct, frozen=True, kw_only=True):
     place: Place
     mode: ReadMode
     cache_differs: bool
+    flush_errno: int = 0
+    """Why what was written before could not be flushed before it was read; 0: it was."""
 
 
 class RingMoved(Exception):
@@ -122,6 +124,9 @@ def make_ring(path: Path, header: ChainHeader, base: Path) -> None:
 def read_ring(path: Path, remembered_chain_id: str = "") -> RingRead:
     """Read the file from the medium and, where that is possible, through the cache too.
 
+    First it is flushed: an agent that was killed before its fdatasync came back may have left a record, or a renamed
+    file beside it, that is read now and that nobody was promised.
+
     Raises OSError: FileNotFoundError when there is none, EIO when not one slot can be read.
     """
     if sys.platform != "linux":
@@ -130,6 +135,7 @@ def read_ring(path: Path, remembered_chain_id: str = "") -> RingRead:
         status = os.fstat(direct)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is no regular file")
+        flush_errno = _flushed(direct, path.parent)
         cached = held.enter_context(_descriptor(path, os.O_RDONLY)) if mode == "direct" else None
         slots = _slots(direct, status.st_size)
         reading = ChainReading(slots, remembered_chain_id)
@@ -147,7 +153,23 @@ def read_ring(path: Path, remembered_chain_id: str = "") -> RingRead:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         for descriptor in filter(None, (cached, direct)):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        return RingRead(found=reading.found(), place=_place(direct, status), mode=mode, cache_differs=differs)
+        return RingRead(
+            found=reading.found(),
+            place=_place(direct, status),
+            mode=mode,
+            cache_differs=differs,
+            flush_errno=flush_errno,
+        )
+
+
+def _flushed(descriptor: int, folder: Path) -> int:
+    """Flush a ring's file and its folder; the errno, 0 where both went well."""
+    try:
+        os.fdatasync(descriptor)
+        sync_folder(folder)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 class RingAppender:

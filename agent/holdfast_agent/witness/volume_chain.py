@@ -107,21 +107,23 @@ class VolumeChain:
             return
         if read is None:
             self._tell_absence(identity, cause, others)
-            self._begin(identity.filesystem_id, known)
+            self._begin(identity, known)
             return
         head = read.found.head
         if self._writer is None and head is not None and head.boot_id != self._who.boot_id[:64]:
             cause = ReadCause.BOOT
         self._go_on(read, second=cause is ReadCause.AGAIN)
+        if read.flush_errno:
+            self._failed(read.flush_errno, "fdatasync before reading", lost=read.flush_errno not in REFUSED)
         self._tell(identity, read, cause, self._store.metadata_count(read.found.chain_id))
         if read.found.header is None:
-            self._begin(identity.filesystem_id, known)  # nothing is built upon what is damaged
+            self._begin(identity, known)  # nothing is built upon what is damaged
 
     def begin_anew(self) -> None:
         """Put the chain aside as evidence and begin another."""
         with self._busy():
             identity = self._identity()
-        self._begin(identity.filesystem_id, self._writer.chain_id if self._writer is not None else "")
+        self._begin(identity, self._writer.chain_id if self._writer is not None else "")
 
     def expected(self, expected: Expected) -> Answer:
         """What the collector's answer asks for."""
@@ -254,6 +256,9 @@ class VolumeChain:
 
     def _tell(self, identity: VolumeIdentity, read: RingRead, cause: ReadCause, metadata_seq: int) -> None:
         found, head, header = read.found, read.found.head, read.found.header
+        ours = self._writer is not None and self._writer.chain_id == found.chain_id
+        # What was acknowledged since the newest record is in no record yet.
+        acknowledged = self._writer.acknowledged_seq if ours and self._writer else found.acknowledged_seq
         self._say(
             ReadBack(
                 identity=identity,
@@ -268,7 +273,7 @@ class VolumeChain:
                 oldest_seq=found.oldest_seq,
                 broken=found.broken,
                 torn_seq=found.torn_seq,
-                acknowledged_seq=found.acknowledged_seq,
+                acknowledged_seq=acknowledged,
                 clean_stop=head.clean_stop if head else False,
                 written_by_boot=head.boot_id if head else "",
                 written_at=head.wall_ns / 1e9 if head else 0.0,
@@ -299,13 +304,13 @@ class VolumeChain:
             machine = self._who.machine
             self._say(ReadBack(identity=identity, machine=machine, cause=cause, read_error=said))
 
-    def _begin(self, filesystem: str, known: str) -> None:
+    def _begin(self, identity: VolumeIdentity, known: str) -> None:
         """A new chain; the one that lies there, if any, is put aside."""
         self._writer = self._appender = None
         try:
             with self._busy():
                 self._store.freeze(known)
-                header = self._store.begin(filesystem, time.time())
+                header = self._store.begin(identity.filesystem_id, time.time())
                 read = self._store.read(header.chain_id)
         except NoPlace as error:
             self._close(str(error), denied=error.denied)
@@ -318,6 +323,7 @@ class VolumeChain:
             standing.written_bytes_total += ring_bytes(header.slots)
         self._metadata_seq = 0
         self._go_on(read, second=False)
+        self._tell(identity, read, ReadCause.BEGUN, 0)
 
     def _close(self, reason: str, *, denied: bool = False) -> bool:
         """No chain to append to, and why; whether that was known."""

@@ -151,7 +151,7 @@ class VolumeKeeper:
 
     def _take_answer(self) -> None:
         with self._change:
-            answer = self._answers.pop(0)
+            answer, awaited = self._answers.pop(0), self._awaiting
             self._awaiting = False
         match self._chain.expected(answer):
             case "again":
@@ -159,8 +159,10 @@ class VolumeKeeper:
             case "begin_anew":
                 self._chain.begin_anew()
                 self._hold(0.0 if self._chain.open else RETRY_SECONDS)
-            case "nothing":
+            case "nothing" if awaited:
                 self._hold(0.0)
+            case "nothing":
+                pass
 
     def _turn(self) -> None:
         """One regular turn: what is due beside a record, and the record."""

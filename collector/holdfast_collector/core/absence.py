@@ -7,6 +7,7 @@ from holdfast_collector.core.chain import (
     BreachKind,
     ChainRecord,
     ChainState,
+    Missed,
     Suspicion,
     with_breach,
 )
@@ -18,6 +19,16 @@ from holdfast_wire import ChainReport
 
 def hear_absence(case: Case, row: Row, at: float, announced: str) -> Heard:
     """The chain that should have been found, after `row` was concluded of it."""
+    heard, report = _concluded(case, row, at, announced), case.report
+    if row.conclusion in {Conclusion.UNREADABLE, Conclusion.STALE}:
+        return heard
+    before = case.known.missed_by
+    deleted = row.conclusion is Conclusion.DELETED or (before is not None and before.deleted)
+    missed_by = Missed(report.install_id, report.boot_id, report.position, deleted)
+    return structs.replace(heard, record=structs.replace(heard.record, missed_by=missed_by))
+
+
+def _concluded(case: Case, row: Row, at: float, announced: str) -> Heard:
     record, report = case.known, case.report
     ended = structs.replace(record, state=ChainState.ENDED, suspicion=None)
     match row.conclusion:
@@ -75,10 +86,10 @@ def _reformatted(record: ChainRecord, report: ChainReport, at: float, announced:
 
 
 def _deleted(record: ChainRecord, report: ChainReport, at: float) -> Heard:
-    """A second chain ends the first; until then it may come back."""
+    """A second chain ends the first; until then it may come back. Told once, also when an operator has taken note."""
     words = deleted_words(record, report)
     breaches: tuple[Breach, ...] = ()
-    if not any(one.kind is BreachKind.DELETED and one.open for one in record.breaches):
+    if record.missed_by is None or not record.missed_by.deleted:
         breaches = (Breach(kind=BreachKind.DELETED, at=at, evidence=words),)
         record = with_breach(record, breaches[0])
     if report.chain_id:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct, field, structs
 
-from holdfast_wire import ChainHead, ChainReport, Position
+from holdfast_wire import ChainHead, ChainReport, Position, ReadCause
 from holdfast_wire.message import RECENT_RECORDS, SPARSE_RECORDS
 
 RING_RECORDS = 2048
@@ -124,6 +124,18 @@ class Read(Struct, frozen=True, kw_only=True):
     written_at: float
     kind: BreachKind
     """What a shortage at this read is called."""
+    fork: bool = False
+    """Of a copy of the machine's memory, which counts its messages from where it was taken."""
+
+
+class Missed(Struct, frozen=True, array_like=True):
+    """A read that did not find the chain."""
+
+    install_id: str
+    boot_id: str
+    position: Position
+    deleted: bool
+    """It, or one before it since the chain was found last, found nothing in its place that explains it."""
 
 
 class Survived(Struct, frozen=True, array_like=True):
@@ -164,6 +176,10 @@ class ChainRecord(Struct, frozen=True, kw_only=True):
     """Another volume where it was read last; empty while it is where it belongs."""
     missing: str = ""
     """`mount_missing` or `wrong_disk`, while that is so."""
+    temporary: bool = False
+    """The volume claimed no more than to survive a reboot, when somebody last said."""
+    missed_by: Missed | None = None
+    """The newest read that did not find it, since it was found last."""
     suspicion: Suspicion | None = None
     broken: tuple[int, ...] = ()
     """Records in the middle of the chain that the newest read found damaged."""
@@ -186,7 +202,8 @@ class ChainRecord(Struct, frozen=True, kw_only=True):
     @property
     def target(self) -> ChainHead | None:
         """The record that the next read must show: the one under suspicion, or the head."""
-        return self.suspicion.target if self.suspicion is not None else self.head
+        held = self.suspicion
+        return self.head if held is None or held.kind is BreachKind.METADATA else held.target
 
     @property
     def promised(self) -> ChainHead | None:
@@ -254,6 +271,14 @@ def differing(record: ChainRecord, report: ChainReport) -> int:
     """The oldest record on which memory and medium disagree; 0 when there is none."""
     named = listed(report)
     return next((mark.seq for mark in record.marks if named.get(mark.seq, mark.hash) != mark.hash), 0)
+
+
+def overtaken(record: ChainRecord, report: ChainReport) -> bool:
+    """Whether the head was written after this read, by the same boot. A copy of its memory counts anew."""
+    writer = record.writer
+    same = (report.install_id, report.boot_id) == (writer.install_id, writer.boot_id)
+    recounts = report.cause is ReadCause.FORK and report.chain_id == record.chain_id
+    return same and report.position < record.head_position and not recounts
 
 
 def common(record: ChainRecord, report: ChainReport) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from holdfast_collector.core.chain import ChainRecord
-from holdfast_collector.core.counting import count_event, restore_histories
+from holdfast_collector.core.counting import restore_histories
 from holdfast_collector.core.deadlines import Deadlines
 from holdfast_collector.core.effect import Commit, Effect, Forgot, Noted, Publish, Refreshed, Rejected
 from holdfast_collector.core.event import (
@@ -41,7 +41,6 @@ from holdfast_collector.core.fold import (
     Order,
     claim,
     first_record,
-    fold_birth,
     fold_death,
     fold_report,
 )
@@ -49,13 +48,13 @@ from holdfast_collector.core.health import health
 from holdfast_collector.core.judge import Court
 from holdfast_collector.core.lives import heard
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.once import Once
 from holdfast_collector.core.record import (
     NodeRecord,
     Notice,
     Receiver,
     Resolved,
     RestoreWindow,
-    Seen,
     State,
     Tracked,
 )
@@ -66,8 +65,6 @@ from holdfast_collector.core.sweep import Sweep
 from holdfast_collector.core.testimony import Testimony
 from holdfast_rules import RuleSet
 from holdfast_wire import (
-    Ack,
-    Acknowledgement,
     Birth,
     ChainReport,
     Death,
@@ -78,10 +75,9 @@ from holdfast_wire import (
     Resend,
     UpMessage,
     Witness,
-    content_digest,
     decode_up,
 )
-from holdfast_wire.message import DurableMessage, Value
+from holdfast_wire.message import Value
 
 NODES_MAX = 50_000
 """Beyond this one collector's page is of no use to a Prometheus; see the README on sizing."""
@@ -117,6 +113,7 @@ class Collector:
         self._deadlines = Deadlines(self.nodes, lambda: self.listening_since, started_at)
         self._testimony = Testimony(self.nodes, self._court)
         self._standing = Standing(self.nodes, self._court)
+        self._once = Once(self._seen, self._court, self._testimony, self._standing)
         self._kept: set[str] = set()
         """Nodes whose record is on disk."""
         self._sweep = Sweep(self._court, self.nodes, self._restate, started_at)
@@ -240,9 +237,8 @@ class Collector:
         node = self.nodes.get(event.node)
         if node is None:
             if len(self.nodes) >= NODES_MAX:
-                effects.append(
-                    Rejected(event.node, "over_capacity", f"{NODES_MAX} nodes are known", event.payload)
-                )
+                detail = f"{NODES_MAX} nodes are known"
+                effects.append(Rejected(event.node, "over_capacity", detail, event.payload))
                 return
             node = self.nodes[event.node] = Node(first_record(message, event.at), event.at)
             effects.append(Noted(node.name, "node met", f"installation {message.install_id}"))
@@ -250,9 +246,7 @@ class Collector:
         match claim(node, message, event.at, warm=event.at >= self.warm_at):
             case Claim.RIVAL:
                 node.claimants[message.install_id] = event.at
-                detail = (
-                    f"installation {message.install_id}; {before.install_id} still reports under this name"
-                )
+                detail = f"installation {message.install_id}; {before.install_id} still has the name"
                 effects.append(Rejected(event.node, "second_claimant", detail, event.payload))
                 return
             case Claim.SUCCESSOR:
@@ -278,7 +272,7 @@ class Collector:
             case Report():
                 return self._report(node, message, event, effects)
             case Birth() | Event() | Witness() | ChainReport():
-                return self._durable(node, message, event, commit, effects)
+                return self._once.take(node, message, event, commit, effects)
             case Death():
                 folded = fold_death(node, message, event.at)
                 if folded is None:
@@ -317,54 +311,6 @@ class Collector:
             node.asked.update(dict.fromkeys(wanted, event.at))
             effects.append(Publish(node.name, Resend(install_id=report.install_id, probes=wanted)))
         return folded
-
-    def _durable(
-        self, node: Node, message: DurableMessage, event: Received, commit: Commit, effects: list[Effect]
-    ) -> Folded | None:
-        """A message that must take effect once. Acknowledged whenever its effect is committed, now or before."""
-        digest = content_digest(event.payload)
-        position = (message.epoch, message.seq)
-        digests = self._seen.digests(node.name, message.install_id, position)
-        known = Acknowledgement(message.epoch, message.seq, digest)
-        ack = Publish(node.name, Ack(install_id=message.install_id, messages=[known]))
-        if digest in digests:
-            effects.append(ack)
-            effects.append(Rejected(node.name, "duplicate", f"{position[0]}.{position[1]}", event.payload))
-            return None
-        known_boot = message.boot_id in node.record.boots
-        before_floor = known_boot and message.position < node.record.floor
-        # A machine that was set back knows nothing of what its former self sent: a witness that the broker kept counts.
-        promise = isinstance(message, Witness) or self._standing.beside(node, message)
-        if not digests and before_floor and not promise:
-            # The agent has promised never to send it again, and nobody remembers it: a replay. Not acknowledged,
-            # so should it be real after all, its sender still has it.
-            floor = node.record.floor
-            detail = f"{position[0]}.{position[1]} is before {floor.epoch}.{floor.seq}"
-            effects.append(Rejected(node.name, "replayed", detail, event.payload))
-            return None
-        if digests:
-            detail = (
-                f"{position[0]}.{position[1]} was another message before: a clone, or a rolled-back machine"
-            )
-            effects.append(Noted(node.name, "twin message taken", detail))
-        row = Seen(node.name, message.install_id, message.epoch, message.seq, digest, event.at)
-        self._seen.take(row)
-        commit.seen.append(row)
-        effects.append(ack)
-        match message:
-            case Birth():
-                return fold_birth(node, message, event.at)
-            case Event():
-                return count_event(node, message, event.at, self._court.in_force(node.name).rules, commit)
-            case Witness():
-                folded = self._testimony.witness(node, message, event.at, commit, effects)
-                if folded is None:
-                    self._seen.untake([commit.seen.pop()])
-                    effects.remove(ack)
-                    effects.append(Rejected(node.name, "early", "its chain report is missing", event.payload))
-                return folded
-            case ChainReport():
-                return self._testimony.read(node, message, event.at, commit, effects)
 
     # ---- settling ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from holdfast_collector.core.chain import (
     common,
     differing,
     found,
+    overtaken,
 )
 from holdfast_collector.core.survival import changed
 from holdfast_wire import ChainReport, ReadCause
@@ -170,6 +171,8 @@ class Case(Struct, frozen=True, kw_only=True):
             self.promised_found is Found.SAME
             and self.report.metadata_seq < self.known.metadata_seq
             and not self.restored_collector
+            # What was renamed since then it cannot show.
+            and not overtaken(self.known, self.report)
         )
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import EventCount, EventRow, NodeRecord
-from holdfast_wire import Birth, Death, Position, Report, UpMessage
+from holdfast_wire import Birth, ChainReport, Death, Position, Report, UpMessage
 
 BOOTS_MAX = 64
 """Boot ids remembered per node. A late report from further back than that is taken for a rolled-back machine's."""
@@ -166,6 +166,13 @@ def fold_birth(node: Node, birth: Birth, at: float) -> Folded:
     node.spool = birth.spool
     node.record = structs.replace(node.record, birth=birth)
     return Folded(touched, set(), [], noted)
+
+
+def fold_copy(node: Node, message: ChainReport) -> None:
+    """The machine goes on from a copy of its memory: it counts from the message's position again."""
+    if message.boot_id == node.record.boot_id and message.position < node.position:
+        node.position = message.position
+        node.record = structs.replace(node.record, floor=min(node.record.floor, message.position))
 
 
 def fold_report(node: Node, report: Report, at: float) -> Folded:

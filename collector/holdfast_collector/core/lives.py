@@ -54,6 +54,11 @@ def heard(lives: Lives, message: UpMessage, at: float) -> Life:
     return before
 
 
+def made_at(life: Life, mono: float) -> float:
+    """When a message of this boot was made, collector's clock."""
+    return life.began_at + mono
+
+
 def together(one: Life | None, other: Life | None) -> bool:
     """Whether two boots lived at the same time, each beyond the other's beginning. False when that is not known."""
     if one is None or other is None or one.boot_id == other.boot_id or not (one.live and other.live):

@@ -32,17 +32,17 @@ class Sender(StrEnum):
     """An earlier boot, and it lives: there are two machines."""
 
 
-def begun_by(witness: Witness, known: Writer | None, at: float) -> ChainRecord:
-    """A chain that is met by a witness first. `known`: machine and volume as this boot reported them before."""
-    writer = known or Writer(install_id=witness.install_id, boot_id=witness.boot_id)
-    writer = structs.replace(writer, epoch=witness.epoch, mono=witness.mono)
+def begun_by(witness: Witness, at: float) -> ChainRecord:
+    """A chain that is met by a witness first: the read that introduces it was overtaken."""
     return ChainRecord(
         node=witness.node,
         chain_id=witness.chain_id,
         volume=witness.volume,
         owner=witness.install_id,
         began_at=at,
-        writer=writer,
+        writer=Writer(
+            install_id=witness.install_id, boot_id=witness.boot_id, epoch=witness.epoch, mono=witness.mono
+        ),
     )
 
 
@@ -63,27 +63,38 @@ def hear_witness(
     After the collector was restored its memory convicts nobody: what the chain says now is what counts.
     """
     if record.state is not ChainState.OPEN:
-        return Heard(record=record, answer=True)
-    behind = 0 < record.told_seq < witness.acknowledged_seq
-    if behind:
-        record = structs.replace(record, behind_at=at, behind_excused=False)
-    if restored_collector or behind:
+        told = max(record.told_seq, witness.head.seq)
+        return Heard(record=structs.replace(record, told_seq=told), answer=True)
+    if restored_collector:
         record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
         return Heard(record=_raised(structs.replace(record, marks=()), witness, sender, at))
+    if witness.acknowledged_seq > record.told_seq:
+        return _taught(record, witness, sender, at)
+    if unread:
+        return Heard(record=record, early=True)
     known, previous = record.mark(witness.head.seq), record.mark(witness.previous.seq)
     record = structs.replace(record, told_seq=max(record.told_seq, witness.head.seq))
     if known == short(witness.head.hash):
         return Heard(record=record)
+    contradicts = bool(known or (previous and previous != short(witness.previous.hash)))
     lacking = tuple(read for read in later if witness.head.seq > read.seq)
+    if contradicts and sender is Sender.OLDER:
+        lacking = later  # they found another line's record under its number
     if lacking and sender is not Sender.ALIVE:
         # Numbers beyond what a read found are free: another line's records under them prove nothing.
         return _late(record, witness, lacking, at)
-    contradicts = bool(known or (previous and previous != short(witness.previous.hash)))
-    if contradicts and sender is not Sender.ALIVE and unread:
-        return Heard(record=record, early=True)
     if contradicts or sender is Sender.ALIVE:
         return forked(record, witness_fork_words(record, witness, sender.value), at)
     return Heard(record=_raised(record, witness, sender, at))
+
+
+def _taught(record: ChainRecord, witness: Witness, sender: Sender, at: float) -> Heard:
+    """The machine holds an acknowledgement that this collector does not remember: what it remembers convicts nobody."""
+    told = max(witness.head.seq, witness.acknowledged_seq)
+    behind = structs.replace(
+        record, marks=(), suspicion=None, behind_at=at, behind_excused=False, told_seq=told
+    )
+    return Heard(record=_raised(behind, witness, sender, at))
 
 
 def _raised(record: ChainRecord, witness: Witness, sender: Sender, at: float) -> ChainRecord:
@@ -116,7 +127,7 @@ def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: 
         position=first.position,
         target=witness.head,
         target_written_at=witness.written_at,
-        survived_seq=first.seq,
+        survived_seq=min(first.seq, witness.head.seq - 1),
         survived_written_at=first.written_at,
         writer=(witness.install_id, witness.boot_id),
         evidence=f"its witness arrived after the read of record {first.seq}",

@@ -15,6 +15,7 @@ from holdfast_collector.core.chain import (
     Writer,
     common,
     differing,
+    overtaken,
     with_breach,
     with_marks,
     with_read,
@@ -23,7 +24,7 @@ from holdfast_collector.core.comparison import Beside, Case, Conclusion, Row, be
 from holdfast_collector.core.exhibit import corruption_words, fork_words, loss_words
 from holdfast_collector.core.heard import Heard, breach_of, forked
 from holdfast_collector.core.survival import event_class, survived
-from holdfast_wire import ChainHead, ChainReport, Position
+from holdfast_wire import ChainHead, ChainReport, Position, ReadCause
 
 
 def begun_by_read(report: ChainReport, made_at: float, at: float, *, foreign: str = "") -> ChainRecord:
@@ -58,8 +59,11 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
         # Positions of another boot's messages, or another installation's, are not to be compared with these.
         record = structs.replace(record, head_position=Position(0, 0))
     match row.conclusion:
-        case Conclusion.UNREADABLE | Conclusion.STALE:
+        case Conclusion.UNREADABLE:
             return Heard(record=case.known)
+        case Conclusion.STALE:
+            known = case.known
+            return Heard(record=structs.replace(known, writer=_introduced(known.writer, report)))
         case Conclusion.CLOSED:
             return Heard(record=record, conclusion=row.conclusion)
         case Conclusion.FORK:
@@ -76,13 +80,15 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
     shown = beside(case)
     after = structs.replace(
         heard.record,
-        reads=with_read(record, read),
+        # The positions of what was read before a copy was taken are another count's.
+        reads=(read,) if report.cause is ReadCause.FORK else with_read(record, read),
         told_seq=max(record.told_seq, report.acknowledged_seq),
         read_mode=report.read_mode,
         writer=writer_of(report),
         volume=report.identity.volume if Beside.MOVED in shown else record.volume,
         found_on="",
         missing="",
+        missed_by=None,
         excused="",
         cache_differs=Beside.CACHE_DIFFERS in shown,
     )
@@ -102,6 +108,7 @@ def _read(report: ChainReport, made_at: float, kind: BreachKind) -> Read:
         seq=report.head.seq if report.head else 0,
         written_at=report.written_at,
         kind=kind,
+        fork=report.cause is ReadCause.FORK,
     )
 
 
@@ -125,8 +132,10 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
             record=_adopted(after, report, at), conclusion=row.conclusion, words=f"{record.volume} whole"
         )
     held = record.suspicion
-    if held is None:
-        return Heard(record=_suspected(case, row.loss, at, announced))
+    if held is None or (held.kind is BreachKind.METADATA) is not (row.loss is BreachKind.METADATA):
+        # The second read says something else than the first: the records are there, or are not there any more.
+        afresh = structs.replace(case, chain=structs.replace(record, suspicion=None))
+        return Heard(record=_suspected(afresh, row.loss, at, announced))
     breach = breach_of(held, at, announced, record.volume)
     after = with_breach(structs.replace(record, suspicion=None), breach)
     if breach.kind is BreachKind.METADATA:
@@ -139,9 +148,16 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
 
 def _adopted(record: ChainRecord, report: ChainReport, at: float, *, whatever: bool = False) -> ChainRecord:
     """Take what was read for what is: when it is newer than what is known, or `whatever` it is."""
+    if overtaken(record, report):
+        return record
     head = report.head
     known = record.head
     record = structs.replace(record, marks=with_marks(_up_to(record, head, whatever), _named(report)))
+    if head is None and whatever:
+        # Nothing of it is whole, and what is promised from now on begins anew.
+        return structs.replace(
+            record, head=None, written_at=0.0, clean_stop=False, metadata_seq=report.metadata_seq
+        )
     if head is None or (known is not None and head.seq <= known.seq and not whatever):
         return structs.replace(record, metadata_seq=max(record.metadata_seq, report.metadata_seq))
     return structs.replace(
@@ -209,6 +225,13 @@ def writer_of(report: ChainReport) -> Writer:
         mount_id=report.identity.mount_id,
         mount_root=report.identity.mount_root,
     )
+
+
+def _introduced(writer: Writer, report: ChainReport) -> Writer:
+    """The writer with what it said of itself in a read that its first records overtook."""
+    if writer.instance_id or writer.filesystem_id or writer.boot_id != report.boot_id:
+        return writer
+    return structs.replace(writer_of(report), epoch=writer.epoch, mono=writer.mono)
 
 
 def _interior(report: ChainReport) -> tuple[int, ...]:

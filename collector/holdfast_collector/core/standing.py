@@ -62,9 +62,9 @@ class Standing:
             self._doubtful.add(node.name)
         elif ("node", node.name) in node.testified and isinstance(message, Report | Witness | Event | Death):
             return self._closed(node, at, commit, folded)
-        if booted and before.boot_id:
-            if before.passage is not None:
-                folded.add(self.close(node, at, commit))
+        if booted and before.boot_id and node.record.boot_id not in before.boots:
+            if node.record.passage is not None:
+                folded.add(self.close(node, at, commit))  # it has booted again before all was read
             self._open(node, before.boot_id, at)
         match message:
             case Birth():
@@ -72,7 +72,8 @@ class Standing:
                 self._told(node, message.boot_id, message.previous_boot, message.previous_boot_evidence)
             case ChainReport():
                 self._identify(node, message.machine)
-                if message.cause is ReadCause.FORK and node.record.passage is None:
+                known = message.boot_id == node.record.boot_id  # else it is told of as a boot
+                if message.cause is ReadCause.FORK and known and node.record.passage is None:
                     self._open(node, message.boot_id, at)
                 self._told(node, message.boot_id, message.previous_boot, "")
             case _:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import structs
 
 from holdfast_collector.core.absence import hear_absence
-from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState, Writer
+from holdfast_collector.core.chain import LOSSES, Breach, ChainRecord, ChainState
 from holdfast_collector.core.comparison import ABSENT, PRESENT, Case, compare
 from holdfast_collector.core.counting import state_event
 from holdfast_collector.core.effect import Commit, Effect, Noted, Publish
@@ -20,20 +20,28 @@ from holdfast_collector.core.fold import Folded
 from holdfast_collector.core.fsync_times import FsyncTimes
 from holdfast_collector.core.heard import Heard
 from holdfast_collector.core.judge import Court
-from holdfast_collector.core.lives import together
+from holdfast_collector.core.lives import made_at, together
 from holdfast_collector.core.node import Node, ResourceKey
-from holdfast_collector.core.precedence import later_reads, sender_of, stale, unread
-from holdfast_collector.core.promise import begun_by, hear_witness
-from holdfast_collector.core.reading import begun_by_read, hear_read, writer_of
+from holdfast_collector.core.precedence import (
+    boot_is_unread,
+    is_stale,
+    is_unplaced,
+    later_reads,
+    sender_of,
+    start_is_unread,
+)
+from holdfast_collector.core.promise import Sender, begun_by, hear_witness
+from holdfast_collector.core.reading import begun_by_read, hear_read
 from holdfast_collector.core.reboot_fate import noted
 from holdfast_collector.core.record import RestoreWindow
 from holdfast_collector.core.witness_facts import EXCUSED_BY, observed_at, volumes_of, witness_facts
-from holdfast_wire import ChainReport, Expect, Expected, Witness
+from holdfast_wire import ChainReport, Expect, Expected, ReadCause, Witness
 
 CHAINS_MAX = 256
 """Per node. A machine has a few volumes, and a volume a new chain once in years."""
-EARLY_SECONDS = 600.0
-"""How long a witness that contradicts what is known waits for the read that goes before it and was lost on its way."""
+EARLY_SECONDS = 300.0
+"""How long a message waits for the one that goes before it and was lost on its way: an agent sends again within two
+minutes."""
 SETTLED_MAX = 16
 """Closed chains per node that are kept to be looked at, when nothing about them is open."""
 
@@ -49,8 +57,6 @@ class Testimony:
         self._court = court
         self._holders: dict[str, set[str]] = {}
         """chain_id → nodes that know it."""
-        self._told: dict[tuple[str, str], Writer] = {}
-        """(node, volume) → machine and volume as they were told last, for chains that begin by a witness."""
         self._restored_at = 0.0
         """When a volume proved last that this collector had forgotten something."""
         self._behind: set[tuple[str, str]] = set()
@@ -86,35 +92,50 @@ class Testimony:
             if len(node.chains) >= CHAINS_MAX:
                 effects.append(Noted(node.name, "chain not taken", f"{CHAINS_MAX} chains are known"))
                 return Folded(set(), set(), [], [])
-            told = self._told.get((node.name, witness.volume))
-            same = told and (told.install_id, told.boot_id) == (witness.install_id, witness.boot_id)
-            record = begun_by(witness, told if same else None, at)
-        node.fsyncs.setdefault(record.volume, FsyncTimes()).add(witness.fsync_seconds)
+            record = begun_by(witness, at)
         sender = sender_of(node, record, witness)
         later = later_reads(node, record, witness, sender)
         forgetful = self._restored_at > _heard_at(record)
-        early = at - self._made_at(node, witness, at) < EARLY_SECONDS and unread(record, witness)
-        heard = hear_witness(record, witness, sender, later, at, unread=early, restored_collector=forgetful)
+        # A collector that was restored may have forgotten the read itself.
+        life = node.lives.get((witness.install_id, witness.boot_id))
+        known_since = max(record.reads[-1].at if record.reads else at, life.began_at if life else 0.0)
+        remembers = known_since > self._restored_at
+        young = at - self._made_at(node, witness, at) < EARLY_SECONDS
+        if young and is_unplaced(node, witness):
+            return None
+        early = remembers and young
+        unread = early and sender in {Sender.CURRENT, Sender.NEWER} and start_is_unread(record, witness)
+        heard = hear_witness(record, witness, sender, later, at, unread=unread, restored_collector=forgetful)
         if heard.early:
             return None
-        if heard.answer:
-            effects.append(_expect(node.name, witness.install_id, witness.volume, [heard.record]))
+        node.fsyncs.setdefault(record.volume, FsyncTimes()).add(witness.fsync_seconds)
+        said = structs.replace(heard.record, temporary=_temporary(node, heard.record))
+        heard = structs.replace(heard, record=said)
+        # While a read is doubted, each record is an occasion to ask for the second one: the question may have been lost.
+        known = {**node.chains, witness.chain_id: heard.record}.values()
+        doubted = [one for one in known if one.suspicion is not None and one.volume == witness.volume]
+        if heard.answer or doubted:
+            effects.append(_expect(node.name, witness.install_id, witness.volume, doubted or [heard.record]))
         return self._settle(node, [heard], at, commit)
 
     def read(
         self, node: Node, report: ChainReport, at: float, commit: Commit, effects: list[Effect]
-    ) -> Folded:
-        """A volume was read back: compared, answered, and only then taken in."""
+    ) -> Folded | None:
+        """A volume was read back: compared, answered, and only then taken in. None: it must come again, after the one
+        that its boot began with."""
         made_at = self._made_at(node, report, at)
-        self._told[(node.name, report.identity.volume)] = writer_of(report)
         announced = node.window.reason if node.window and node.window.until >= at else ""
         here = node.chains.get(report.chain_id) if report.chain_id and report.mounted else None
-        if here is not None and here.state is ChainState.ENDED:
+        if here is not None and here.state is ChainState.ENDED and not is_stale(node, here, report):
             here = structs.replace(here, state=ChainState.OPEN)  # a disk that was given up has come back
+        waits = is_unplaced(node, report) or (here is not None and boot_is_unread(here, report))
+        if waits and at - made_at < EARLY_SECONDS:
+            return None
         others = [
             record
             for record in node.chains.values()
-            if record.state is ChainState.OPEN
+            if report.cause is not ReadCause.BEGUN
+            and record.state is ChainState.OPEN
             and record.volume == report.identity.volume
             and (record.chain_id != report.chain_id or not report.mounted)
             and not self._beside(node, record, report)
@@ -149,8 +170,8 @@ class Testimony:
             chain=record,
             foreign=foreign,
             elsewhere=elsewhere,
-            stale=stale(node, record, report),
-            temporary=_temporary(node, record.volume),
+            stale=is_stale(node, record, report),
+            temporary=_temporary(node, record),
         )
         return hear_absence(case, compare(case, ABSENT), at, announced)
 
@@ -173,7 +194,7 @@ class Testimony:
             elsewhere=elsewhere,
             occupied=occupied,
             alive_beside=here is not None and self._beside(node, here, report),
-            stale=here is not None and stale(node, here, report),
+            stale=here is not None and is_stale(node, here, report),
             restored_collector=here is not None and self._restored_at > _heard_at(here),
         )
         row = compare(case, PRESENT)
@@ -185,7 +206,7 @@ class Testimony:
 
     def _made_at(self, node: Node, message: Witness | ChainReport, at: float) -> float:
         life = node.lives.get((message.install_id, message.boot_id))
-        return life.began_at + message.mono if life else at
+        return made_at(life, message.mono) if life else at
 
     def _beside(self, node: Node, record: ChainRecord, report: ChainReport) -> bool:
         """Whether who wrote the chain, and who read it now, are two machines that lived at once."""
@@ -354,8 +375,6 @@ class Testimony:
 
     def forget(self, node: Node) -> None:
         """The node is gone; the store drops its chains with it."""
-        for volume in {record.volume for record in node.chains.values()}:
-            self._told.pop((node.name, volume), None)
         for chain_id in node.chains:
             self._behind.discard((node.name, chain_id))
             self._unhold(node.name, chain_id)
@@ -368,6 +387,7 @@ def _expect(node: str, install_id: str, volume: str, records: list[ChainRecord])
             chain_id=record.chain_id,
             head=record.promised,
             frozen=record.state is ChainState.FROZEN,
+            doubted=record.suspicion is not None,
         )
         for record in records
     ]
@@ -407,7 +427,10 @@ def _heard_at(record: ChainRecord) -> float:
     return max(record.head_at, record.began_at, *(read.at for read in record.reads))
 
 
-def _temporary(node: Node, volume: str) -> bool:
-    """Whether the volume is known to claim no more than to survive a reboot: class D0 or D1."""
-    facts = node.resources.get(("volume", volume), {})
+def _temporary(node: Node, record: ChainRecord) -> bool:
+    """Whether the volume is known to claim no more than to survive a reboot: class D0 or D1. What it was before a boot
+    counts until it is told anew, for a temporary disk comes back empty."""
+    facts = node.resources.get(("volume", record.volume), {})
+    if facts.get("durability_class") is None and facts.get("volatile") is None:
+        return record.temporary
     return facts.get("durability_class") in {"D0", "D1", 0, 1} or facts.get("volatile") is True

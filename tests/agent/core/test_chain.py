@@ -16,6 +16,7 @@ from holdfast_agent.core.chain import (
     slot_hash,
 )
 from holdfast_agent.core.chain_reading import ChainReading
+from holdfast_agent.core.chain_writer import AGAIN_MAX
 from holdfast_wire import ChainHead, Expected
 from tests.agent.core.ring import CHAIN_ID, HEADER, SLOTS, Ring, convicts
 
@@ -299,19 +300,36 @@ def test_collector_that_holds_less_asks_for_nothing() -> None:
     assert ring.writer.expected(Expected(volume="/srv", chain_id=CHAIN_ID, head=None)) == "nothing"
 
 
-def test_collector_that_holds_more_has_the_chain_read_again_once() -> None:
+def test_collector_that_holds_more_has_the_chain_read_again_a_few_times() -> None:
+    """Once per question; and not for ever, should the collector never be content."""
     ring = restarted(5)
     first, repeated = answer(ring, 7, "ab" * 32), answer(ring, 7, "ab" * 32)
-    ring.writer.read_again(ring.found(), second=True)
-    after_second = answer(ring, 7, "ab" * 32)
+    for _ in range(AGAIN_MAX):
+        ring.writer.read_again(ring.found(), second=True)
+    at_last = answer(ring, 7, "ab" * 32)
     ring.writer.read_again(ring.found(), second=False)
 
-    assert (first, repeated, after_second, answer(ring, 7, "ab" * 32)) == (
-        "again",
-        "nothing",
-        "nothing",
-        "again",
-    )
+    assert (first, repeated, at_last, answer(ring, 7, "ab" * 32)) == ("again", "nothing", "nothing", "again")
+
+
+def test_doubted_chain_is_read_again_although_nothing_of_it_is_missed() -> None:
+    """What the collector doubts need not be a record."""
+    ring = restarted(5)
+    held = Expected(volume="/srv", chain_id=CHAIN_ID, head=ring.told[-1].head, doubted=True)
+
+    assert ring.writer.expected(held) == "again"
+
+
+def test_another_chain_that_the_collector_misses_here_has_the_volume_read_again() -> None:
+    """A volume that was formatted anew: that the chain is gone needs a second read, too."""
+    ring = restarted(5)
+    missed = Expected(volume="/srv", chain_id="99" * 16, head=ChainHead(7, "ab" * 32))
+    frozen = structs.replace(missed, frozen=True)
+    nothing = structs.replace(missed, head=None)
+
+    answers = [ring.writer.expected(one) for one in (frozen, nothing, missed, missed)]
+
+    assert answers == ["nothing", "nothing", "again", "nothing"]
 
 
 def test_other_hash_at_the_same_number_has_the_chain_read_again() -> None:

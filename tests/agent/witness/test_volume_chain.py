@@ -112,7 +112,10 @@ def test_same_disk_mounted_anew_is_read_again(ext4: LoopDisk) -> None:
 def test_new_volume_says_that_it_has_no_chain_and_begins_one(ext4: LoopDisk) -> None:
     kept = begun(ext4.mountpoint, records=1)
 
-    assert [(report.chain_id, report.head) for report in kept.reports] == [("", None)]
+    absent, begun_now = kept.reports
+    assert (absent.chain_id, absent.head) == ("", None)
+    assert (begun_now.cause, begun_now.chain_id) == (ReadCause.BEGUN, kept.confirmed[0].chain_id)
+    assert begun_now.identity == absent.identity
     assert kept.confirmed[0].previous == ChainHead(0, "")
     assert oct(kept.path.parent.stat().st_mode & 0o777) == "0o700"
     assert kept.path.stat().st_size * 50 <= os.statvfs(ext4.mountpoint).f_blocks * 4096
@@ -183,7 +186,8 @@ def test_chain_of_another_installation_is_told_and_left_alone(ext4: LoopDisk) ->
     again.chain.append()
 
     assert [(report.chain_id, report.head, report.metadata_seq) for report in again.reports] == [
-        (kept.confirmed[0].chain_id, kept.confirmed[-1].head, 1)
+        (kept.confirmed[0].chain_id, kept.confirmed[-1].head, 1),
+        (again.confirmed[0].chain_id, None, 0),
     ]
     assert again.confirmed[0].head.seq == 1
     assert again.confirmed[0].chain_id != kept.confirmed[0].chain_id

@@ -98,7 +98,8 @@ async def test_what_was_read_is_told_before_any_record_that_follows(disk: LoopDi
         await user.until_confirmed(2)
 
     numbers = [said.head.seq for said in user.confirmed]
-    assert [type(said) for said in user.said[:2]] == [ReadBack, Confirmed]
+    assert [type(said) for said in user.said[:3]] == [ReadBack, ReadBack, Confirmed]
+    assert user.reports[1].cause is ReadCause.BEGUN
     assert (user.reports[0].cause, user.reports[0].previous_boot) == (ReadCause.AGENT_START, "dirty")
     assert (numbers, user.confirmed[-1].clean_stop) == (list(range(1, len(numbers) + 1)), True)
 
@@ -119,12 +120,12 @@ async def test_collector_that_holds_more_has_the_chain_read_again_before_it_goes
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
         user.answer(before.chain_id, ChainHead(50, "ab" * 32))
-        await wait_until(lambda: len(user.reports) == 2, what="the second reading")
+        await wait_until(lambda: len(user.reports) == 3, what="the second reading")
         place = len(user.said)
         await wait_until(lambda: len(user.said) > place, what="the chain to go on")
         after = user.said[place]
 
-    assert user.reports[1].cause is ReadCause.AGAIN
+    assert user.reports[2].cause is ReadCause.AGAIN
     assert isinstance(after, Confirmed)
     assert (after.head.seq, after.chain_id) == (51, before.chain_id)
 
@@ -133,10 +134,10 @@ async def test_fork_has_every_chain_read_back(disk: LoopDisk, tmp_path: Path) ->
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         await user.until_confirmed(1)
         user.witness.reread(ReadCause.FORK)
-        await wait_until(lambda: len(user.reports) == 2, what="the reading")
+        await wait_until(lambda: len(user.reports) == 3, what="the reading")
 
-    assert user.reports[1].cause is ReadCause.FORK
-    assert user.reports[1].head is not None
+    assert user.reports[2].cause is ReadCause.FORK
+    assert user.reports[2].head is not None
 
 
 async def test_volume_that_is_not_mounted_any_more_is_missed_and_greeted_when_it_is_back(
@@ -145,11 +146,11 @@ async def test_volume_that_is_not_mounted_any_more_is_missed_and_greeted_when_it
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
         disk.unmount()
-        await wait_until(lambda: len(user.reports) == 2, what="the volume to be missed")
+        await wait_until(lambda: len(user.reports) == 3, what="the volume to be missed")
         disk.mount()
-        await wait_until(lambda: len(user.reports) == 3, what="the volume to be read")
+        await wait_until(lambda: len(user.reports) == 4, what="the volume to be read")
 
-    missed, back = user.reports[1:3]
+    missed, back = user.reports[2:4]
     assert (missed.mounted, missed.identity.volume, missed.chain_id) == (False, user.name, "")
     assert (back.mounted, back.cause, back.chain_id) == (True, ReadCause.MOUNT, before.chain_id)
 
