@@ -1,12 +1,18 @@
-"""Replay one seed, or try many: `python -m tests.sim SEED [SEED_END]`."""
+"""Replay one seed, or try many: `python -m tests.sim [ordeal] SEED [SEED_END]`."""
 
 import sys
+from collections.abc import Callable
 
 from tests.sim.test_fleet import simulate
+from tests.sim.test_ordeal import undergo
 
 if __name__ == "__main__":
-    first = int(sys.argv[1])
-    last = int(sys.argv[2]) if len(sys.argv) > 2 else first + 1
+    arguments = sys.argv[1:]
+    run: Callable[[int], object] = simulate
+    if arguments[0] == "ordeal":
+        run, arguments = undergo, arguments[1:]
+    first = int(arguments[0])
+    last = int(arguments[1]) if len(arguments) > 1 else first + 1
     for number in range(first, last):
-        simulate(number)
+        run(number)
     sys.stdout.write(f"{last - first} seeds, no invariant broken\n")
