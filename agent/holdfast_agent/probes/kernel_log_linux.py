@@ -5,6 +5,9 @@ so an agent that is killed loses nothing and starts where it left off; the same 
 carries the same `boot_id` and `kernel_seq`. Lines that were overwritten unread are an event of their own: what they
 said is unknown. The text behind the types is `kernel_patterns`.
 
+An agent that never ran on this machine finds its whole past in the log. What was said long ago of a device that is not
+there any more is nobody's fault to mend, and is passed over.
+
 The poll only shows whether the log can be read, so that blindness is seen.
 """
 
@@ -16,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Watch
-from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path, name_of_scsi
-from holdfast_agent.probes.kernel_pattern import NODE_WIDE, KernelEvent
+from holdfast_agent.probes.block_devices_linux import is_gone, name_of_number, name_of_path, name_of_scsi
+from holdfast_agent.probes.kernel_pattern import NODE_WIDE, UNNAMED, KernelEvent
 from holdfast_agent.probes.kernel_patterns import Meaning, meaning_of
 from holdfast_agent.probes.kmsg import KmsgRecord
 from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_kmsg
@@ -27,6 +30,8 @@ from holdfast_wire.fact import ResourceKind
 _CURSOR = "position"
 _RECORDS_PER_TURN = 256
 """How many lines are read before other work of the event loop gets its turn: some milliseconds' worth."""
+_PAST_SECONDS = 600.0
+"""A device that failed and vanished later than this before the first start is news: somebody may be looking for it."""
 
 
 class _Position(Struct, frozen=True):
@@ -65,6 +70,7 @@ class KernelLog(Poll[KernelLogRaw], Watch):
         super().__init__(context)
         self._path = context.rootfs / "dev" / "kmsg"
         self._storm: StormLimiter[KernelLine] = StormLimiter()
+        self._first_look = False
 
     def check(self) -> None:
         os.close(open_kmsg(self._path))
@@ -82,9 +88,11 @@ class KernelLog(Poll[KernelLogRaw], Watch):
         readable = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._storm = StormLimiter()
+        reported = self._reported_until()
+        self._first_look = reported is None
         try:
             loop.add_reader(descriptor, readable.set)
-            await self._follow(KmsgReader(descriptor, self._reported_until()), readable, emit)
+            await self._follow(KmsgReader(descriptor, reported), readable, emit)
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
@@ -118,6 +126,8 @@ class KernelLog(Poll[KernelLogRaw], Watch):
         if meaning is None or (record.fragment and meaning_of(previous) is not None):
             return text
         line = KernelLine(record, text, meaning, self._device(meaning), self._at(record))
+        if self._first_look and self._is_past(line):
+            return text
         await self._report(
             self._storm.offer(f"{meaning.pattern.type} {line.device}", line, time.monotonic()), emit
         )
@@ -166,6 +176,12 @@ class KernelLog(Poll[KernelLogRaw], Watch):
                 return name_of_path(named)
             case _:
                 return named
+
+    def _is_past(self, line: KernelLine) -> bool:
+        if line.meaning.pattern.type in NODE_WIDE or line.device == UNNAMED:
+            return False
+        old = self.context.wall_clock() - line.at > _PAST_SECONDS
+        return old and is_gone(self.context.sysfs, line.device)
 
     def _at(self, record: KmsgRecord) -> float:
         # printk's clock is the scheduler's, which stands still in suspend just as the monotonic one does.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast_agent.probe import Denied, Happening, ProbeContext, Unsupported
+from holdfast_agent.probes import kernel_log_linux
 from holdfast_agent.probes.kernel_log_linux import KernelLog
 from holdfast_agent.probes.kmsg import KmsgRecord
 from holdfast_agent.probes.kmsg_device_linux import KmsgGap, KmsgReader, open_kmsg
@@ -205,6 +206,24 @@ async def test_a_second_run_reports_only_what_is_new(tmp_path: Path) -> None:
 
     reported = [h.fields["kernel_seq"] for h in first.of(disk.name) + second.of(disk.name)]
     assert len(reported) == len(set(reported)) == 2
+
+
+@pytest.mark.system
+async def test_a_first_look_passes_over_what_was_said_long_ago_of_devices_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page about it helps nobody. One that is still there is told of, however old the line is."""
+    monkeypatch.setattr(kernel_log_linux, "_PAST_SECONDS", -1.0)
+    (tmp_path / "gone").mkdir()
+    with LoopDisk(tmp_path / "gone", "ext4") as gone:
+        gone.trigger_ext4_error()
+    with LoopDisk(tmp_path, "ext4") as disk:
+        disk.trigger_ext4_error()
+        never_ran = KernelLog(ProbeContext(node="this", boot_id=boot_id()))
+        async with watching(never_ran) as watched:
+            await watched.seen(disk.name, "kernel_filesystem_error")
+
+    assert watched.of(gone.name) == []
 
 
 @pytest.mark.system
