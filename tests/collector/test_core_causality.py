@@ -2,6 +2,7 @@
 
 import pytest
 
+from holdfast_collector.core.event import Acknowledged
 from holdfast_collector.core.record import Notice, State
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
@@ -207,15 +208,32 @@ def test_a_sticky_cause_that_only_waits_for_somebodys_word_explains_nothing_new(
     assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
 
 
-def test_the_memory_of_an_event_explains_nothing() -> None:
-    """A write was lost; what dies on the same disk within the hour is news."""
+@pytest.mark.parametrize(("later", "explained"), [(2.0, "DiskBad"), (100.0, "DiskBad"), (1200.0, "")])
+def test_an_event_explains_what_began_with_it_and_its_memory_nothing(later: float, explained: str) -> None:
+    """A write was lost and the volume died of it: one page. What dies on the same disk within the hour is news."""
     rules = CHAIN.replace("when: smart_failing", """when: 'delta(kernel_data_loss_total, "1h") > 0'""")
     desk, agent = started(rules)
     desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)
 
-    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 2)
+    desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 1 + later)
 
-    assert explanations(desk) == {"DiskBad": "", "VolumeBad": ""}
+    assert explanations(desk) == {"DiskBad": "", "VolumeBad": explained}
+
+
+def test_taking_note_of_a_cause_is_taking_note_of_what_waits_for_it() -> None:
+    """One disk lost writes, and the volume says so too: one page, one word."""
+    sticky = CHAIN.replace("at_risk, summary: disk", "at_risk, sticky: true, summary: disk").replace(
+        "at_risk, summary: volume", "at_risk, sticky: true, summary: volume"
+    )
+    desk, agent = started(sticky)
+    first = desk.feed(agent.report(*machine("DiskBad", "VolumeBad")), at=WARM + 1)
+    desk.collector.handle(Acknowledged(WARM + 2, key_of(desk, "DiskBad"), "replaced"))
+
+    last = desk.feed(agent.report(*machine()), at=WARM + 3)
+
+    assert told(commit_of(first).notices) == [("DiskBad", "firing")]
+    assert told(commit_of(last).notices) == [("DiskBad", "resolved")]
+    assert explanations(desk) == {}
 
 
 def test_a_cause_that_nobody_was_told_of_explains_nothing() -> None:

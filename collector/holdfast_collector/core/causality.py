@@ -7,10 +7,11 @@ purpose, for what is kept quiet wrongly is a page that nobody gets:
 - both rules have a verdict: an alert without one says nothing about state that another one could say better
 - the cause was told to people, and its severity is no lower: whoever would have been woken has been
 - what it says is the same or worse: a full disk does not explain state that was lost
-- a sticky alert, which waits for somebody's word, and one that says `lost` are explained by `lost` only
+- what says `lost` is explained by `lost` only; a sticky alert, which waits for somebody's word, by `lost` or by another sticky
+  one, and whoever takes note of that one has taken note of both
 - a sticky cause explains while its condition holds, not while it only waits for that word
-- the cause is a state, not the memory of an event: what looks back over a window ends by the clock and not by a repair, and a
-  disk that lost a write an hour ago does not explain what dies on it now
+- the memory of an event explains what began with the event: what looks back over a window ends by the clock and not by a
+  repair, and a disk that lost a write an hour ago does not explain what dies on it now
 
 A node is no part of this: reboots, clocks and silence are the machine's own, and no disk of it explains them.
 """
@@ -27,6 +28,9 @@ Place = tuple[str, str]
 
 DEPTH = {"device": 0, "volume": 1, "state_path": 2, "service": 3}
 """Kind → how far above the medium; kinds that are not here explain nothing by themselves."""
+TOGETHER_SECONDS = 120.0
+"""How far around the beginning of an alert another one must begin to be part of it: probes look at different times, nodes
+report at different paces, and are called silent after three reports."""
 NAMED_MAX = 5
 """Alerts that a notice names of those it explains. The API has all of them."""
 
@@ -68,18 +72,26 @@ def beneath(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> set
             return set()
 
 
-def may_explain(cause: Tracked, cause_rule: Rule, effect_rule: Rule) -> bool:
-    """Whether an alert that fires deeper may keep another rule's quiet; see the module's list."""
-    if not (cause.notified and cause_rule.verdict and effect_rule.verdict) or cause_rule.timed:
+def may_explain(cause: Tracked, cause_rule: Rule, effect: Alert, effect_rule: Rule) -> bool:
+    """Whether an alert that fires deeper may keep another one quiet; see the module's list."""
+    if not (cause.notified and cause_rule.verdict and effect_rule.verdict):
+        return False
+    if cause_rule.timed and not began_together(effect, cause.alert):
         return False
     if cause_rule.sticky and cause.alert.cleared_since is not None:
         return False
-    if effect_rule.sticky and cause_rule.verdict != Verdict.LOST.value:
+    if effect_rule.sticky and not (cause_rule.sticky or cause_rule.verdict == Verdict.LOST.value):
         return False
     return (
         _SEVERITY[cause_rule.severity] >= _SEVERITY[effect_rule.severity]
         and _VERDICT[cause_rule.verdict] >= _VERDICT[effect_rule.verdict]
     )
+
+
+def began_together(effect: Alert, cause: Alert) -> bool:
+    """Whether one alert began when the other did, give or take `TOGETHER_SECONDS`."""
+    end = cause.pending_since if cause.fired_at is None else cause.fired_at
+    return cause.pending_since - TOGETHER_SECONDS <= effect.pending_since <= end + TOGETHER_SECONDS
 
 
 def order(alert: Alert) -> tuple[int, str, str, str]:

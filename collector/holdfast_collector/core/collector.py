@@ -408,11 +408,20 @@ class Collector:
         self.rulings.restore(state.verdicts, self.nodes)
 
     def _acknowledge(self, event: Acknowledged, commit: Commit, effects: list[Effect]) -> None:
-        """An operator took over, and with an alert takes note of what its rule reads."""
-        tracked = self.alerts.get(event.key)
-        self._merge(self._court.acknowledge(event.key, event.reason, event.at), commit, effects)
-        rule = self.rules.by_id.get(tracked.alert.rule_id) if tracked is not None else None
-        if tracked is None or rule is None:
+        """An operator took over, and with an alert takes note of what waits for a word and is kept quiet by it."""
+        waiting = [row.key for row in self.explained(event.key) if self._court.waits_for_a_word(row.alert)]
+        for alert_key in (event.key, *waiting):
+            tracked = self.alerts.get(alert_key)
+            if tracked is not None:
+                self._take_note(tracked, event, commit, effects)
+
+    def _take_note(
+        self, tracked: Tracked, event: Acknowledged, commit: Commit, effects: list[Effect]
+    ) -> None:
+        """Of an alert, and of what its rule reads."""
+        self._merge(self._court.acknowledge(tracked.key, event.reason, event.at), commit, effects)
+        rule = self.rules.by_id.get(tracked.alert.rule_id)
+        if rule is None:
             return
         node = self.nodes.get(tracked.alert.node, self._own)
         before, touched = node.record, set[ResourceKey]()

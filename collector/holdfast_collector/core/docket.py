@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 
-from holdfast_collector.core.causality import DEPTH, beneath, may_explain, order, root
+from holdfast_collector.core.causality import DEPTH, began_together, beneath, may_explain, order, root
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import Tracked
-from holdfast_rules import Alert, AlertState, Rule, RuleSet
+from holdfast_rules import AlertState, Rule, RuleSet
 
 COLLECTOR = ""
 """The node of the collector's own alerts."""
-
-TOGETHER_SECONDS = 120.0
-"""How far around the beginning of a collector's alert a node's must begin to be part of it: nodes report at different
-paces, and are called silent after three reports."""
 
 AlertPlace = tuple[str, str, str, str]
 """(node, kind, resource, rule id): where there is at most one alert."""
@@ -99,7 +95,7 @@ class Docket:
             for other in beneath(node.resources, place)
             for key in self._on.get((alert.node, other), ())
             if (cause := rules.by_id.get(self.alerts[key].alert.rule_id)) is not None
-            and may_explain(self.alerts[key], cause, rule)
+            and may_explain(self.alerts[key], cause, alert, rule)
         )
 
     def _named(self, rule: Rule, tracked: Tracked, node: Node, place: ResourceKey) -> Tracked | None:
@@ -114,7 +110,7 @@ class Docket:
             for resource in sorted(wanted & resources.keys()):
                 return self.alerts[resources[resource]]
             for key in self._firing.get((COLLECTOR, name), {}).values():
-                if _began_together(tracked.alert, self.alerts[key].alert):
+                if began_together(tracked.alert, self.alerts[key].alert):
                     return self.alerts[key]
         return None
 
@@ -137,8 +133,3 @@ class Docket:
                 found[effect] = self.alerts[effect]
                 waiting.extend(self._effects.get(effect, ()))
         return sorted(found.values(), key=lambda row: order(row.alert))
-
-
-def _began_together(effect: Alert, cause: Alert) -> bool:
-    end = cause.pending_since if cause.fired_at is None else cause.fired_at
-    return cause.pending_since - TOGETHER_SECONDS <= effect.pending_since <= end + TOGETHER_SECONDS

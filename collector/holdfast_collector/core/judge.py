@@ -401,6 +401,11 @@ class Court:
             effects.append(Transitioned(tracked, Transition.RESOLVED))
         return commit, effects
 
+    def waits_for_a_word(self, alert: Alert) -> bool:
+        """Whether an alert of this kind ends only when somebody has taken note of it."""
+        rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
+        return rule is not None and rule.sticky
+
     def replace_rules(self, rules: RuleSet, at: float) -> tuple[Commit, list[Effect]]:
         """Put another rule set in force. Alerts of rules that are no more, or are not the same any more, end, once."""
         self.rules = rules
