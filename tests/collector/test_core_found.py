@@ -330,3 +330,21 @@ def test_a_record_of_a_boot_that_was_set_back_is_lost_and_no_second_machine() ->
 
     assert BreachKind.FORK not in {breach.kind for breach in chain(upon).breaches}
     assert chain(upon).losses
+
+
+def test_a_copy_of_a_memory_that_wrote_anew_what_was_promised_before_does_not_hide_its_loss() -> None:
+    """Its first records overtake the read of the fork: the newest of them is there at the second read, an older is not."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 8)
+    snapshot, position = agent.disk.copy("b"), agent.seq
+    upon.feed(agent.witness(at), at)
+    agent.disk, agent.seq = snapshot, position
+    fork = agent.read(at + 20, ReadCause.FORK)
+    agent.witness(at + 25)
+    agent.witness(at + 30)
+    upon.feed(agent.witness(at + 35), at + 35)
+    upon.feed(fork, at + 36)
+
+    upon.feed(agent.read(at + 66, ReadCause.AGAIN), at + 66)
+
+    assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.MEMORY_ROLLBACK]

@@ -83,6 +83,8 @@ class Suspicion(Struct, frozen=True, kw_only=True):
     """Of the report that said so."""
     target: ChainHead
     """The newest record that was promised and did not come back."""
+    others: tuple[ChainHead, ...] = ()
+    """Further known ones beyond what the read found. The target may be a copy's own, written since it was taken."""
     target_written_at: float
     survived_seq: int
     survived_written_at: float

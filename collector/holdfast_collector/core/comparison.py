@@ -151,8 +151,11 @@ class Case(Struct, frozen=True, kw_only=True):
     @property
     def short(self) -> bool:
         """A promised record did not come back."""
-        lacking = self.promised_found in {Found.BEYOND, Found.ABSENT, Found.OTHER}
-        return lacking and not self.restored_collector
+        if self.restored_collector:
+            return False
+        held = self.known.suspicion
+        others = (found(self.report, other) for other in held.others) if held is not None else ()
+        return any(one in _LACKING for one in (self.promised_found, *others))
 
     @property
     def torn(self) -> bool:
@@ -174,6 +177,9 @@ class Case(Struct, frozen=True, kw_only=True):
             # What was renamed since then it cannot show.
             and not overtaken(self.known, self.report)
         )
+
+
+_LACKING = frozenset({Found.BEYOND, Found.ABSENT, Found.OTHER})
 
 
 class Row(Struct, frozen=True):

@@ -176,14 +176,16 @@ def _suspected(case: Case, kind: BreachKind, at: float, announced: str) -> Chain
     record, report = case.known, case.report
     target = record.target
     assert target is not None, "what nobody promised cannot be short"
-    below = report.head is None or report.head.seq < target.seq
+    newest = report.head.seq if report.head else 0
+    below = newest < target.seq
     suspicion = Suspicion(
         kind=kind,
         at=at,
         position=report.position,
         target=target,
+        others=tuple(mark for mark in record.marks if newest < mark.seq < target.seq),
         target_written_at=record.written_at,
-        survived_seq=(report.head.seq if report.head else 0) if below else common(record, report),
+        survived_seq=newest if below else common(record, report),
         survived_written_at=report.written_at if below else 0.0,
         event=event_class(record, report) or "",
         writer=(record.writer.install_id, record.writer.boot_id),
