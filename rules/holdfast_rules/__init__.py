@@ -8,9 +8,10 @@
 from holdfast_rules.alert import Alert, AlertState, Step, Transition, acknowledge, advance, key
 from holdfast_rules.errors import PackError
 from holdfast_rules.finding import Finding
+from holdfast_rules.lower import ProgramOfAll
 from holdfast_rules.pack import load
 from holdfast_rules.rule import Rule
-from holdfast_rules.rule_set import RuleSet
+from holdfast_rules.rule_set import RuleSet, judge_all
 from holdfast_rules.series import Series
 from holdfast_rules.subject import Others, Subject
 from holdfast_rules.variants import NodeLabels
@@ -22,6 +23,7 @@ __all__ = [
     "NodeLabels",
     "Others",
     "PackError",
+    "ProgramOfAll",
     "Rule",
     "RuleSet",
     "Series",
@@ -30,6 +32,7 @@ __all__ = [
     "Transition",
     "acknowledge",
     "advance",
+    "judge_all",
     "key",
     "load",
 ]

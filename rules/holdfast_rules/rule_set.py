@@ -12,6 +12,11 @@ from holdfast_rules.subject import Subject
 from holdfast_rules.variants import NodeLabels, Variants, labels_of
 
 
+def judge_all(rules: Iterable[Rule]) -> ProgramOfAll:
+    """One function that asks many rules of one kind: (`facts.get`, subject, at) → their findings, in order."""
+    return lower_all([rule.expression.tree for rule in rules])
+
+
 class RuleSet(Struct, frozen=True, kw_only=True):
     """Rules that fit together: names and ids are unique, and who inhibits whom has no circle."""
 
@@ -47,9 +52,7 @@ class RuleSet(Struct, frozen=True, kw_only=True):
             kinds={kind: tuple(found) for kind, found in kinds.items()},
             windows_of=windows,
             variants=variants,
-            programs={
-                kind: lower_all([rule.expression.tree for rule in found]) for kind, found in kinds.items()
-            },
+            programs={kind: judge_all(found) for kind, found in kinds.items()},
         )
 
     def labelled(self, rows: Sequence[NodeLabels]) -> Self:

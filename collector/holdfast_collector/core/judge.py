@@ -5,12 +5,12 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
 
-from holdfast_collector.core.affected import Affected
+from holdfast_collector.core.affected import Affected, Asked
 from holdfast_collector.core.causality import DEPTH, named
 from holdfast_collector.core.docket import Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
@@ -33,6 +33,11 @@ GAP_SECONDS_MIN = 30.0
 """Two judgements this far apart still count as one observation: a restarted collector loses no pending time."""
 RESOLVED_SECONDS = 86_400.0
 """How long a resolved alert stays to be looked at."""
+
+
+Judged = dict[ResourceKey, frozenset[str]]
+"""Where rules have just been judged: resource → their ids."""
+_NONE: frozenset[str] = frozenset()
 
 
 class InForce(NamedTuple):
@@ -105,31 +110,58 @@ class Court:
         warm: bool,
         commit: Commit,
         effects: list[Effect],
-    ) -> set[tuple[ResourceKey, str]]:
-        """Judge the rules that read one of the changed facts. Returns where, by resource and rule id."""
-        judged: set[tuple[ResourceKey, str]] = set()
+    ) -> Judged:
+        """Judge the rules that read one of the changed facts. Returns where: resource → ids of rules."""
+        judged: Judged = {}
         affected = self.in_force(node.name).affected
         for resource_key, names in changed.items():
-            kind = resource_key[0]
-            rules = affected.by(kind, names)
-            if rules:
-                subject = ResourceSubject(node, resource_key)
-                for rule in rules:
-                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
-                    judged.add((resource_key, rule.id))
-            for rule in affected.elsewhere(kind, names):
-                for other in node.resting_on(rule.resource, resource_key):
-                    if (other, rule.id) not in judged:
-                        subject = ResourceSubject(node, other)
-                        self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
-                        judged.add((other, rule.id))
+            asked = affected.by(resource_key[0], names)
+            if asked.rules:
+                self._ask(node, resource_key, asked, at, warm, commit, effects)
+                before = judged.get(resource_key)
+                judged[resource_key] = asked.ids if before is None else before | asked.ids
+            for rule in asked.elsewhere:
+                places = node.resting_on(rule.resource, resource_key)
+                self._ask_elsewhere(node, rule, places, judged, at, warm, commit, effects)
         for rule in self._surveying(node, changed, affected):
-            for other in [place for place in node.resources if place[0] == rule.resource]:
-                if (other, rule.id) not in judged:
-                    subject = ResourceSubject(node, other)
-                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
-                    judged.add((other, rule.id))
+            places = [place for place in node.resources if place[0] == rule.resource]
+            self._ask_elsewhere(node, rule, places, judged, at, warm, commit, effects)
         return judged
+
+    def _ask(
+        self,
+        node: Node,
+        key: ResourceKey,
+        asked: Asked,
+        at: float,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
+    ) -> None:
+        subject = ResourceSubject(node, key)
+        findings = asked.judge(subject, at)
+        if Finding.HOLDS not in findings and node.name not in self._docket.by_node:
+            return  # nearly every answer about a healthy fleet ends here
+        for rule, finding in zip(asked.rules, findings, strict=True):
+            self._weigh(node, subject, rule, finding, at, warm, commit, effects)
+
+    def _ask_elsewhere(
+        self,
+        node: Node,
+        rule: Rule,
+        places: Iterable[ResourceKey],
+        judged: Judged,
+        at: float,
+        warm: bool,
+        commit: Commit,
+        effects: list[Effect],
+    ) -> None:
+        """Judge one rule where it has not been judged yet."""
+        for place in places:
+            if rule.id not in judged.get(place, _NONE):
+                subject = ResourceSubject(node, place)
+                self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+                judged[place] = judged.get(place, _NONE) | {rule.id}
 
     def _surveying(
         self, node: Node, changed: Mapping[ResourceKey, frozenset[str]], affected: Affected
@@ -162,13 +194,11 @@ class Court:
         self, node: Node, at: float, *, warm: bool, commit: Commit, effects: list[Effect]
     ) -> None:
         """Judge the rules of a node's resources whose answer may change by time alone."""
-        rules = self.in_force(node.name).rules
+        affected = self.in_force(node.name).affected
         for resource_key in list(node.resources):
-            subject = None
-            for rule in rules.of_kind(resource_key[0]):
-                if rule.timed:
-                    subject = subject or ResourceSubject(node, resource_key)
-                    self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
+            asked = affected.timed(resource_key[0])
+            if asked.rules:
+                self._ask(node, resource_key, asked, at, warm, commit, effects)
 
     def judge_again(
         self,
@@ -178,9 +208,10 @@ class Court:
         warm: bool,
         commit: Commit,
         effects: list[Effect],
-        but: Collection[tuple[ResourceKey, str]] = (),
+        but: Judged | None = None,
     ) -> None:
         """Judge a node's alerts once more, except those just judged: time passed, or evidence was renewed."""
+        judged = but or {}
         rules = self.in_force(node.name).rules
         for alert_key in list(self._docket.by_node.get(node.name, ())):
             tracked = self.alerts.get(alert_key)
@@ -188,7 +219,7 @@ class Court:
                 continue
             resource_key = (tracked.alert.kind, tracked.alert.resource)
             rule = rules.by_id.get(tracked.alert.rule_id)
-            if rule is not None and (resource_key, rule.id) not in but:
+            if rule is not None and rule.id not in judged.get(resource_key, _NONE):
                 subject = ResourceSubject(node, resource_key)
                 self._weigh(node, subject, rule, rule.judge(subject, at), at, warm, commit, effects)
 
@@ -229,8 +260,6 @@ class Court:
         commit: Commit,
         effects: list[Effect],
     ) -> None:
-        if finding is not Finding.HOLDS and node.name not in self._docket.by_node:
-            return  # nearly every answer about a healthy fleet ends here
         tracked = self._docket.at(node.name, subject.kind, subject.name, rule.id)
         if tracked is None and finding is not Finding.HOLDS:
             return

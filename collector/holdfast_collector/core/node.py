@@ -1,5 +1,6 @@
 """One node as the collector knows it: identity, sections, and the resources they add up to."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
@@ -103,6 +104,9 @@ class Node:
         """When a resource's facts were last observed, collector's clock."""
         self.histories: dict[tuple[str, str, str], Series] = {}
         """(kind, name, fact) → samples, for the facts that rules look back on."""
+        self._sample_due: dict[ResourceKey, float] = {}
+        """When the next of those is to be taken that need not be taken each time. None where a fact came or went."""
+        self._sampled_for: Affected | None = None
         self.verdicts: Mapping[ResourceKey, str] = {}
         """What is said of its resources, see `rulings`: a fact of theirs that rules may ask for."""
         self.owners: dict[ResourceKey, set[str]] = {}
@@ -156,6 +160,8 @@ class Node:
             if facts == before:
                 continue
             changed[key] = _differing(before, facts)
+            if before.keys() != facts.keys():
+                self._sample_due.pop(key, None)
             if facts:
                 self.resources[key] = facts
             else:
@@ -272,23 +278,32 @@ class Node:
 
     def sample(self, keys: Iterable[ResourceKey], affected: Affected, at: float) -> None:
         """Remember the values that rules look back on."""
+        if self._sampled_for is not affected:
+            self._sampled_for = affected
+            self._sample_due.clear()
         for key in keys:
-            wanted = affected.sampled(key[0])
-            if not wanted:
+            each_time, now_and_then = affected.sampled(key[0])
+            if each_time:
+                self._sample(key, each_time, at)
+            if now_and_then and at >= self._sample_due.get(key, at):
+                self._sample_due[key] = self._sample(key, now_and_then, at)
+
+    def _sample(self, key: ResourceKey, wanted: Iterable[tuple[str, float, float]], at: float) -> float:
+        """Take the samples that are due of one resource. Returns when the next one is."""
+        facts = self.resources.get(key, _NOTHING)
+        due = math.inf
+        for name, seconds, spacing in wanted:
+            value = facts.get(name)
+            if value is None or isinstance(value, str):
                 continue
-            facts = self.resources.get(key, _NOTHING)
-            for name, seconds, spacing in wanted:
-                series = self.histories.get((*key, name))
-                if series is not None:
-                    series.widen(seconds)
-                if series is not None and at - series.newest_at < spacing:
-                    continue
-                value = facts.get(name)
-                if value is None or isinstance(value, str):
-                    continue
-                if series is None:
-                    series = self.histories[(*key, name)] = Series(seconds)
+            series = self.histories.get((*key, name))
+            if series is None:
+                series = self.histories[(*key, name)] = Series(seconds)
+            series.widen(seconds)
+            if at - series.newest_at >= spacing:
                 series.append(at, float(value))
+            due = min(due, series.newest_at + spacing)
+        return due
 
 
 CAME_OR_WENT = ""
