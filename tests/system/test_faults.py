@@ -220,22 +220,22 @@ def test_full_filesystem_pages_once_and_clears_when_there_is_room(watched: Watch
 def test_filesystem_without_inodes_pages_once_and_clears_when_files_go(
     watched: Watched, tmp_path: Path
 ) -> None:
-    """There is room, and yet no file can be made."""
+    """There is room, and yet no file can be made. Three rules hold, and people hear of the worst."""
     with LoopDisk(tmp_path, "ext4", mkfs=("-N", "64")) as disk:
         volume = str(disk.mountpoint)
         watched.see(disk.mountpoint)
         disk.use_all_inodes()
-        page = watched.hurried.told("VolumeInodesAlmostOut", volume)
-        watched.shipped.waiting(volume, {"VolumeInodesAlmostOut", "VolumeInodesLow"})
+        page = watched.hurried.told("VolumeInodesOut", volume)
+        watched.shipped.waiting(volume, {"VolumeInodesOut", "VolumeInodesAlmostOut", "VolumeInodesLow"})
         for empty in disk.mountpoint.glob("empty-*"):
             empty.unlink()
         watched.hurried.told_of_the_end(page)
 
-        assert page["labels"] == labels("VolumeInodesAlmostOut", "R-31j", disk.mountpoint)
-        assert page["annotations"]["summary"] == f"{NODE}: {volume} has only 0.0% of its inodes left"
+        assert page["labels"] == labels("VolumeInodesOut", "R-31n", disk.mountpoint)
+        assert page["annotations"]["summary"] == f"{NODE}: {volume} has no inode left"
         assert watched.hurried.pages_about(volume) == [
-            ("VolumeInodesAlmostOut", "firing"),
-            ("VolumeInodesAlmostOut", "resolved"),
+            ("VolumeInodesOut", "firing"),
+            ("VolumeInodesOut", "resolved"),
         ]
 
 
