@@ -101,9 +101,14 @@ def start_agent(
     ca_file: Path | None = None,
     interval_seconds: float = 10.0,
     probes: Sequence[str] = (),
+    witness: Sequence[str] = ("state_dir_only = true",),
     environment: Mapping[str, str] | None = None,
 ) -> Program:
-    """`holdfast-agent run` as `command` starts it. `probes` are tables of the configuration, `[probes.NAME]`."""
+    """`holdfast-agent run` as `command` starts it.
+
+    `probes` are tables of the configuration, `[probes.NAME]`; `witness` the lines of its table, by default such that no
+    other volume is written on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "agent.toml"
     text = [
@@ -114,7 +119,7 @@ def start_agent(
         f'urls = ["{broker_url}"]',
         *([f'ca_file = "{ca_file}"'] if ca_file else []),
         "[witness]",
-        "state_dir_only = true",
+        *witness,
         *probes,
     ]
     config.write_text("\n".join(text) + "\n", encoding="utf-8")

@@ -110,6 +110,11 @@ class Program:
             self._process.kill()
             self._process.wait(_STOP_SECONDS)
 
+    def kill(self) -> None:
+        """SIGKILL, as by a crash."""
+        self._process.kill()
+        self._process.wait(_STOP_SECONDS)
+
     def __enter__(self) -> Self:
         return self
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
+
 FOLDER = Path(__file__).parent
 BENCHES = sorted(path.stem for path in FOLDER.glob("*_bench.py"))
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -36,3 +38,20 @@ def test_bench_explains_itself(bench: str) -> None:
     )
 
     assert (done.returncode, done.stdout.startswith("usage: ")) == (0, True), done.stderr
+
+
+def test_faults_bench_tells_who_noticed_a_fault() -> None:
+    """One fault in a hurry, from the boot of its machine to the table. Peers that are not installed are left out."""
+    needs.root()
+    hurry = ["--warm=4", "--watch=3", "--mend=1", "--silence=0", "--boot=0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.faults_bench", "--faults=service-dies", *hurry],
+        cwd=FOLDER.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    needs.condition("skipped:" not in done.stdout, done.stdout.partition("skipped: ")[2].strip())
+    assert done.returncode == 0, done.stderr
+    assert "| a service dies and stays dead | ServiceFailed" in done.stdout, done.stdout

@@ -21,7 +21,10 @@ from tests.waiting import wait_for
 class NbdFuse:
     """An image served by nbdkit and shown by nbdfuse as the file `<folder>/nbd/disk`. FUSE blocks when it is stopped."""
 
-    def __init__(self, folder: Path, image: Path, *, filters: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, image: Path, *, filters: tuple[str, ...] = (), plugin: tuple[str, ...] = ()
+    ) -> None:
+        """`plugin`: what serves the image, when not nbdkit's own `file`."""
         needs.root()
         self._nbdkit_program = needs.tool("nbdkit", package="nbdkit")
         self._nbdfuse_program = needs.tool("nbdfuse", package="libnbd-bin")
@@ -32,8 +35,8 @@ class NbdFuse:
         self._socket = folder / "nbd.sock"
         self._pidfile = folder / "nbd.pid"
         self._log = folder / "nbd.log"
-        self._image = image
         self._filters = filters
+        self._plugin = plugin or ("file", str(image))
         self._servers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -50,8 +53,7 @@ class NbdFuse:
             "--pidfile",
             str(self._pidfile),
             *names,
-            "file",
-            str(self._image),
+            *self._plugin,
             *parameters,
         )
         wait_for(self._pidfile.exists, what="nbdkit to listen")  # it binds its socket earlier
