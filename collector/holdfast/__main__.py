@@ -225,9 +225,20 @@ def rules() -> None:
 
 @rules.command()
 @click.argument("paths", nargs=-1)
-def check(paths: tuple[str, ...]) -> None:
+@click.option(
+    "--against", metavar="URL", help="A running collector: also find rules that its fleet cannot fire."
+)
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="Its bearer token.")
+@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Whom to trust with https.")
+@click.option("--strict", is_flag=True, help="Exit code 1 when a rule or a `where` can do nothing there.")
+def check(
+    paths: tuple[str, ...], against: str | None, token_file: str | None, ca_file: str | None, strict: bool
+) -> None:
     """Find every mistake in packs (files or folders); without one, look at those shipped."""
-    sys.exit(rules_command.check(paths))
+    if not against:
+        sys.exit(rules_command.check(paths))
+    api = _api(against, token_file, ca_file)
+    sys.exit(rules_command.check(paths, lambda: _asked(lambda: api.get("/api/v1/facts")), strict=strict))
 
 
 @rules.command()

@@ -1,6 +1,6 @@
 """A stretch of recorded events as bytes, and back.
 
-Rows are sorted by node: messages of one node are nearly the same, and what is near is what zlib finds. About 100 bytes
+Rows are sorted by node: messages of one node are nearly the same, and what is near is what zlib finds. About 90 bytes
 are left of a report of 1.3 KB (`tests/bench/samples_bench.py`).
 """
 
@@ -23,8 +23,10 @@ from holdfast_collector.core.event import (
 from holdfast_collector.core.keyframe import Keyframe
 
 VERSION = 1
-LEVEL = 1
-"""Level 6 leaves a quarter less, and costs more than twice the time of a thread that shares its core with the ingest."""
+FAST, SMALL = 1, 6
+"""zlib's levels. The smaller leaves a quarter less and takes more than twice as long, on a core that the ingest shares."""
+FAST_BYTES = 2 * 1024 * 1024
+"""Of rows in a slice. A fleet that says more in a minute has the room for it and not the time."""
 UNPACKED_BYTES_MAX = 256 * 1024 * 1024
 """Beyond what any slice unpacks to: a damaged one must not take the memory."""
 MAGIC = b"hfs1"
@@ -100,7 +102,8 @@ def pack(piece: Slice) -> bytes:
     """A frame: header and compressed rows."""
     rows = [_row(number, event, piece.began_at) for number, event in enumerate(piece.events)]
     rows.sort(key=lambda row: row.node)
-    packed = zlib.compress(_encode(_Packed(VERSION, piece.number, piece.connected, rows)), LEVEL)
+    encoded = _encode(_Packed(VERSION, piece.number, piece.connected, rows))
+    packed = zlib.compress(encoded, FAST if len(encoded) > FAST_BYTES else SMALL)
     return framed(packed, piece.began_at, piece.ended_at)
 
 
