@@ -140,8 +140,12 @@ def _whole(pieces: Iterator[Slice | Damage], damages: list[Damage]) -> Iterator[
     for piece in pieces:
         if isinstance(piece, Damage):
             damages.append(piece)
-        else:
-            yield piece
+            continue
+        if sys.stderr.isatty():
+            print(f"\rplaying {stamp(piece.began_at)} ", end="", file=sys.stderr, flush=True)
+        yield piece
+    if sys.stderr.isatty():
+        print("\r" + " " * 40, end="\r", file=sys.stderr, flush=True)
 
 
 def _oldest(folder: Path, asked: Asked) -> float:

@@ -193,7 +193,8 @@ class Replay:
 
     def _met(self, event: Received) -> bool:
         """Whether a message is a node's first: then nothing of what it builds on is missing."""
-        if not self._wanted(event.node) or not isinstance(decode_up(event.node, event.payload), Birth):
+        message = decode_up(event.node, event.payload) if self._wanted(event.node) else None
+        if not isinstance(message, Birth) or message.previous_stop != "first":
             return False
         self._known.add(event.node)
         return True

@@ -235,13 +235,34 @@ def test_slices_are_cut_by_size_and_know_whether_there_was_a_broker(tmp_path: Pa
 
 
 def test_recording_that_is_switched_off_leaves_no_trace(tmp_path: Path) -> None:
+    """What agents said is not kept against the operator's wish: older files go, too."""
+    SampleFiles(tmp_path / FOLDER).append(pack(piece()), T0, 1024 * MIB)
     bench = Bench(tmp_path, samples=0.0)
 
     bench.recorder.note(Received(T0 + 1.0, "n1", b"a"))
-    bench.recorder.note(Ticked(T0 + 2.0))
+    bench.ticked(T0 + 2.0)
     bench.recorder.close()
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(bench.folder.iterdir()) == []
+
+
+def test_node_that_is_met_later_has_its_keyframe_at_once(tmp_path: Path) -> None:
+    """Not an hour later; and everybody's comes again each hour."""
+    bench = Bench(tmp_path)
+    for second in (0.0, 1.0, 2.0):
+        bench.ticked(T0 + second)
+    bench.nodes["n2"] = Node(node_record("n2"), T0)
+    for second in (3.0, 4.0, 3601.0, 3602.0, 3603.0):
+        bench.ticked(T0 + second)
+    bench.recorder.close()
+
+    known = [
+        (event.at - T0, event.keyframe.record.node)
+        for one in bench.slices()
+        for event in one.events
+        if isinstance(event, Known)
+    ]
+    assert known == [(0.0, "n1"), (3.0, "n2"), (3601.0, "n2"), (3602.0, "n1")]
 
 
 def test_disk_that_refuses_is_counted_and_shows_in_the_numbers(tmp_path: Path) -> None:

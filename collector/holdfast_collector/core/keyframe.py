@@ -9,7 +9,7 @@ from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect
 from holdfast_collector.core.fold import Folded
-from holdfast_collector.core.node import Node
+from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_collector.core.rulings import rule_anew
 from holdfast_wire import Position, Section
@@ -67,10 +67,29 @@ class ReplayedCollector(Collector):
     """The collector over recorded events: nodes enter it as they were, in the middle of their lives."""
 
     def adopt(self, known: Keyframe, at: float) -> list[Effect]:
-        """Take a node in as it was. One that is known already goes on as it is."""
+        """Take a node in as it was. One that is known already goes on as it is, and learns what it lacks."""
         name = known.record.node
-        if name in self.nodes:
+        node = self.nodes.get(name)
+        touched = self._enter(known, at) if node is None else set[ResourceKey]()
+        node = self.nodes[name]
+        for kept in known.sections:
+            if kept.section.probe in node.sections:
+                continue
+            touched |= node.hold(kept.section, kept.digest, kept.observed_at)
+            held = node.sections[kept.section.probe]
+            held.duration_seconds, held.stale = kept.duration_seconds, kept.stale
+        node.unheld -= node.sections.keys()
+        if not touched:
             return []
+        commit, effects = Commit(), list[Effect]()
+        self._settle(node, Folded(touched, set(), [], []), at, commit, effects)
+        rule_anew(self.rulings, self._court, self.nodes, at, at >= self.warm_at, commit, effects)
+        for notice in commit.notices:
+            self.outbox[notice.id] = notice
+        return [commit, *effects]
+
+    def _enter(self, known: Keyframe, at: float) -> set[ResourceKey]:
+        name = known.record.node
         node = self.nodes[name] = Node(known.record, at)
         node.position, node.last_report_at = known.position, known.last_report_at
         node.reporting, node.spool = known.reporting, known.spool
@@ -78,19 +97,9 @@ class ReplayedCollector(Collector):
         for count in known.counts:
             node.counts.setdefault((count.resource_kind, count.resource), {})[count.type] = count
         node.chains = {record.chain_id: record for record in known.chains}
-        touched = {("node", name), *node.counts}
-        for kept in known.sections:
-            touched |= node.hold(kept.section, kept.digest, kept.observed_at)
-            held = node.sections[kept.section.probe]
-            held.duration_seconds, held.stale = kept.duration_seconds, kept.stale
-        touched |= self._testimony.take_up(node, at) | self._standing.take_up(node, at)
         self._kept.add(name)
-        commit, effects = Commit(), list[Effect]()
-        self._settle(node, Folded(touched, set(), [], []), at, commit, effects)
-        rule_anew(self.rulings, self._court, self.nodes, at, at >= self.warm_at, commit, effects)
-        for notice in commit.notices:
-            self.outbox[notice.id] = notice
-        return [commit, *effects]
+        found = {("node", name), *node.counts}
+        return found | self._testimony.take_up(node, at) | self._standing.take_up(node, at)
 
     def started_anew(self, at: float) -> None:
         """The recorded collector began to listen: as after any start it must watch before it calls anybody silent."""

@@ -92,6 +92,11 @@ class SampleFiles:
                     dropped.append(path.name)
         return dropped
 
+    def clear(self) -> None:
+        """Delete all of it."""
+        self._file = None
+        self.prune(0.0, 0)
+
     def kept(self) -> Kept:
         """How much there is, and since when."""
         found = files(self.folder)

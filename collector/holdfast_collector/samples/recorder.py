@@ -62,8 +62,12 @@ class Recorder:
         self._connected_before = False
         """When the slice in the making began."""
         self._round: list[str] = []
+        """Nodes whose keyframe is wanted, the next one last."""
+        self._keyed: set[str] = set()
+        """Nodes that have one, or wait for it in the round."""
         self._round_at = 0.0
         self._failing = ""
+        self._off = False
         self._log = structlog.get_logger()
 
     def note(self, event: CoreEvent) -> None:
@@ -89,23 +93,37 @@ class Recorder:
     def _ticked(self, at: float) -> None:
         self._look()
         if not self.retention.samples:
-            self._events.clear()
-            self._bytes = 0
+            self._switched_off()
             return
+        self._off = False
         self._key(at)
         if time.monotonic() >= self._cut_at:
             self._cut()
 
     def _key(self, at: float) -> None:
-        """Some more nodes' keyframes."""
+        """Some more nodes' keyframes: every node's in each round, and first of all those that were met since."""
         if not self._round and at - self._round_at >= KEYFRAME_SECONDS:
             self._round, self._round_at = list(self._nodes), at
+            self._keyed = set(self._round)
+        new = self._nodes.keys() - self._keyed
+        self._round += new
+        self._keyed |= new
         pace = 1 + int(len(self._nodes) / KEYFRAME_ROUND_SECONDS)
         for name in self._round[-pace:]:
             node = self._nodes.get(name)
             if node is not None:
                 self._events.append(Known(at, keyframe(node)))
+            else:
+                self._keyed.discard(name)
         del self._round[-pace:]
+
+    def _switched_off(self) -> None:
+        """Nothing is wanted any more: what there was goes, too."""
+        self._events.clear()
+        self._bytes = 0
+        if not self._off:
+            self._off = True
+            self._thread.submit(self._files.clear)
 
     def _cut(self) -> None:
         """The slice in the making is complete."""
