@@ -163,7 +163,6 @@ class Replay:
         """Something is missing before this slice."""
         if self._number is not None:
             self.gaps.append(Gap(self._at, piece.began_at))
-            self._everybody(BrokerChanged(self._at, connected=False))
         self._at = max(self._at, piece.began_at)
         for run in self._runs:
             run.core.started_anew(self._at)

@@ -2,6 +2,7 @@
 
 from msgspec import structs
 
+from holdfast_collector.core.collector import WARM_UP_SECONDS_MIN
 from holdfast_collector.replay import Episode, Replay, during
 from holdfast_rules import load
 from holdfast_wire import Section, UpMessage
@@ -122,6 +123,25 @@ def test_gap_in_the_record_makes_nobody_silent() -> None:
     assert [(gap.since, gap.until) for gap in replay.gaps] == [
         (slices[4].ended_at, slices[15].began_at),
     ]
+
+
+def test_after_a_gap_nothing_resolves_until_it_was_watched_again() -> None:
+    """As after any start of the collector: what clears an alert may be an old report."""
+    life = Life()
+    recording = life.recording
+    recording.hear(life.agent.birth())
+    recording.live(100, life.beat)
+    life.facts["up"] = False
+    recording.live(200, life.beat)
+    life.facts["up"] = True
+    recording.live(300, life.beat)
+    slices = recording.slices()
+    replay = Replay([load({"own.yaml": RULES})], wanted=everybody)
+
+    replay.play(slices[:4] + slices[5:], recording.now)
+
+    (down,) = said(replay.episodes[0])
+    assert down == ("ServiceDown", 110.0, slices[5].began_at - T0 + WARM_UP_SECONDS_MIN, True)
 
 
 def test_node_that_is_not_wanted_takes_no_part() -> None:

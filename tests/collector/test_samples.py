@@ -1,6 +1,7 @@
 """What is recorded comes back as it was, goes when it is old or too much, and is damaged one slice at a time."""
 
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Self
@@ -106,6 +107,8 @@ def test_too_much_drops_the_oldest_and_says_which(tmp_path: Path) -> None:
         dropped += samples.prune(0.0, limit)
 
     kept = samples.kept()
+    samples.prune(T0 + 1e6, 1)
+    assert len(files(tmp_path / FOLDER)) == 1
     assert 0.7 * limit < kept.bytes <= limit
     assert dropped
     assert dropped[0] == f"{int(1000 * T0):014}.samples"
@@ -168,6 +171,23 @@ def test_write_that_the_disk_refuses_leaves_nothing_behind(tmp_path: Path) -> No
     samples.append(pack(piece(1)), T0, 1024 * MIB)
 
     assert [part.number for part in read(tmp_path / FOLDER, 0.0, T0 + 99.0) if isinstance(part, Slice)] == [1]
+
+
+def test_disk_that_fills_up_within_a_slice_leaves_whole_slices_only(tmp_path: Path) -> None:
+    """The limit of a file's size stands for the full disk: the kernel takes a part, then refuses."""
+    samples = SampleFiles(tmp_path / FOLDER)
+    first, second = pack(piece()), pack(piece(1))
+    samples.append(first, T0, 1024 * MIB)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="the disk took a part only"):
+            samples.append(second, T0 + 60.0, 1024 * MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    samples.append(second, T0 + 60.0, 1024 * MIB)
+
+    assert [size for _, _, size in files(tmp_path / FOLDER)] == [len(first), len(second)]
 
 
 class Bench:

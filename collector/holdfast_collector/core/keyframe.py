@@ -3,12 +3,15 @@
 Reports carry what changed. Who reads them from the middle on needs what was held there; a keyframe is that.
 """
 
+from copy import copy
+
 from msgspec import Struct
 
 from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.effect import Commit, Effect
 from holdfast_collector.core.fold import Folded
+from holdfast_collector.core.lives import Life
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_collector.core.rulings import rule_anew
@@ -42,6 +45,8 @@ class Keyframe(Struct, frozen=True, kw_only=True):
     counts: list[EventCount]
     chains: list[ChainRecord]
     window: RestoreWindow | None
+    lives: list[Life]
+    claimants: dict[str, float]
 
 
 def keyframe(node: Node) -> Keyframe:
@@ -60,6 +65,8 @@ def keyframe(node: Node) -> Keyframe:
         counts=[count for counts in node.counts.values() for count in counts.values()],
         chains=list(node.chains.values()),
         window=node.window,
+        lives=[copy(life) for life in node.lives.values()],
+        claimants=dict(node.claimants),
     )
 
 
@@ -97,6 +104,8 @@ class ReplayedCollector(Collector):
         for count in known.counts:
             node.counts.setdefault((count.resource_kind, count.resource), {})[count.type] = count
         node.chains = {record.chain_id: record for record in known.chains}
+        node.lives = {(life.install_id, life.boot_id): copy(life) for life in known.lives}
+        node.claimants = dict(known.claimants)
         self._kept.add(name)
         found = {("node", name), *node.counts}
         return found | self._testimony.take_up(node, at) | self._standing.take_up(node, at)
