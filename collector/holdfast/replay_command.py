@@ -23,12 +23,16 @@ from holdfast_collector.config import load as load_config
 from holdfast_collector.errors import ConfigInvalid
 from holdfast_collector.group_config import declared
 from holdfast_collector.packs import shipped_packs, user_packs
-from holdfast_collector.replay import WARM_UP_SECONDS, Gap, Replay, during
+from holdfast_collector.replay import WARM_UP_SECONDS, Replay, during
 from holdfast_collector.samples.files import FOLDER, Damage, files, read
+from holdfast_collector.samples.recorder import SLICE_SECONDS
 from holdfast_collector.samples.slice import Slice
 from holdfast_rules import PackError, RuleSet, load
 from holdfast_rules.changes import fits
 from holdfast_wire.configuring import duration_seconds
+
+UNWRITTEN_SECONDS = 2 * SLICE_SECONDS
+"""What a running collector has not written yet is no news."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -125,13 +129,16 @@ def _compared(asked: Asked, config: Config, folder: Path, before: RuleSet, after
     if not player.messages:
         whom = f" of {', '.join(asked.nodes)}" if asked.nodes else ""
         raise Unusable(f"nothing{whom} is recorded from {stamp(since)} to {stamp(asked.until)}")
-    episodes = [during(found, since, asked.until) for found in player.episodes]
+    until = min(asked.until, player.at)
+    if until < since:
+        raise Unusable(f"nothing is recorded from {stamp(since)} on: the newest is of {stamp(until)}")
+    episodes = [during(found, since, until) for found in player.episodes]
     return _Answer(
         since=since,
-        until=asked.until,
+        until=until,
         nodes=len(player.nodes),
         messages=player.messages,
-        notices=_notices(asked, folder, lookback, damages, player.gaps),
+        notices=_notices(asked, folder, lookback, damages, player),
         difference=difference(*episodes),
     )
 
@@ -161,13 +168,15 @@ def _oldest(folder: Path, asked: Asked) -> float:
 
 
 def _notices(
-    asked: Asked, folder: Path, lookback: float, damages: Sequence[Damage], gaps: Sequence[Gap]
+    asked: Asked, folder: Path, lookback: float, damages: Sequence[Damage], player: Replay
 ) -> list[str]:
     """What a reader must know before he trusts the comparison."""
     oldest = _oldest(folder, asked)
     found = []
     if oldest > asked.since:
         found.append(f"note: recorded since {stamp(oldest)} only")
+    if player.at < asked.until - UNWRITTEN_SECONDS:
+        found.append(f"note: recorded until {stamp(player.at)} only")
     if oldest > asked.since - lookback - WARM_UP_SECONDS:
         known = stamp(oldest + lookback + WARM_UP_SECONDS)
         found.append(
@@ -175,7 +184,7 @@ def _notices(
         )
     found += [
         f"note: nothing is known from {stamp(gap.since)} to {stamp(gap.until)} ({span(gap.until - gap.since)})"
-        for gap in gaps
+        for gap in player.gaps
         if gap.until >= asked.since
     ]
     return found + [f"damaged: {damage}" for damage in damages]

@@ -127,7 +127,9 @@ class Replay:
         self._runs: list[_Run] = []
         self._known: set[str] = set()
         """Nodes whose messages make sense: they were adopted, or met at their birth."""
-        self._at = 0.0
+        self.at = 0.0
+        """How far it was played."""
+        self._ticked_at = 0.0
         self._number: int | None = None
         self.gaps: list[Gap] = []
         self.messages = 0
@@ -143,11 +145,11 @@ class Replay:
         return frozenset(self._known)
 
     def play(self, slices: Iterable[Slice], until: float) -> None:
-        """Let it all happen, up to `until`."""
+        """Let it all happen, up to `until`, or to the record's end: what came after that, nobody knows."""
         for piece in slices:
             if not self._runs:
                 self._runs = [_Run(rules, self._groups, piece.began_at) for rules in self._rules]
-                self._at = piece.began_at
+                self._ticked_at = piece.began_at
             if self._number is None or piece.number != self._number + 1:
                 self._resume(piece)
             self._number = piece.number
@@ -156,23 +158,23 @@ class Replay:
                     break
                 self._pass(event.at)
                 self._take(event)
-        if self._runs:
-            self._pass(until)
+            self.at = min(piece.ended_at, until)
+            self._pass(self.at)
 
     def _resume(self, piece: Slice) -> None:
         """Something is missing before this slice."""
         if self._number is not None:
-            self.gaps.append(Gap(self._at, piece.began_at))
-        self._at = max(self._at, piece.began_at)
+            self.gaps.append(Gap(self.at, piece.began_at))
+        self.at = self._ticked_at = max(self._ticked_at, piece.began_at)
         for run in self._runs:
-            run.core.started_anew(self._at)
-        self._everybody(BrokerChanged(self._at, connected=piece.connected))
+            run.core.started_anew(self.at)
+        self._everybody(BrokerChanged(self.at, connected=piece.connected))
 
     def _pass(self, until: float) -> None:
         """The seconds until then."""
-        while self._at + 1.0 <= until:
-            self._at += 1.0
-            self._everybody(Ticked(self._at))
+        while self._ticked_at + 1.0 <= until:
+            self._ticked_at += 1.0
+            self._everybody(Ticked(self._ticked_at))
 
     def _take(self, event: Recorded) -> None:
         match event:

@@ -4,6 +4,7 @@ from msgspec import structs
 
 from holdfast_collector.core.collector import WARM_UP_SECONDS_MIN
 from holdfast_collector.replay import Episode, Replay, during
+from holdfast_collector.samples.slice import Slice
 from holdfast_rules import load
 from holdfast_wire import Section, UpMessage
 from holdfast_wire.message import Value
@@ -123,6 +124,29 @@ def test_gap_in_the_record_makes_nobody_silent() -> None:
     assert [(gap.since, gap.until) for gap in replay.gaps] == [
         (slices[4].ended_at, slices[15].began_at),
     ]
+
+
+def test_record_that_ends_makes_nobody_silent_and_one_that_goes_on_without_them_does() -> None:
+    """What a running collector has not written yet is unknown; minutes in which it heard nobody are known."""
+    life = Life()
+    recording = life.recording
+    recording.hear(life.agent.birth())
+    recording.live(300, life.beat)
+    heard = recording.slices()
+    deaf = Slice(
+        number=len(heard),
+        began_at=heard[-1].ended_at,
+        ended_at=recording.now + 120.0,
+        connected=True,
+        events=[],
+    )
+    short, long = (Replay([load({"own.yaml": RULES})], wanted=everybody) for _ in range(2))
+
+    short.play(heard, recording.now + 3600.0)
+    long.play([*heard, deaf], recording.now + 3600.0)
+
+    assert (said(short.episodes[0]), short.at) == ([], recording.now)
+    assert [row[0] for row in said(long.episodes[0])] == ["NodeSilent"]
 
 
 def test_after_a_gap_nothing_resolves_until_it_was_watched_again() -> None:

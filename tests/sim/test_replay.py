@@ -47,7 +47,7 @@ class RecordedWorld(World):
     def slices(self) -> list[Slice]:
         """As they come from the disk."""
         events = self.recorded
-        whole = Slice(number=0, began_at=events[0].at, ended_at=events[-1].at, connected=True, events=events)
+        whole = Slice(number=0, began_at=events[0].at, ended_at=self.now, connected=True, events=events)
         frame = pack(whole)
         return [unpack(frame[: HEADER.size], frame[HEADER.size :])]
 

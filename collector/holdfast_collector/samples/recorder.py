@@ -56,6 +56,8 @@ class Recorder:
         """Slices under way, and how many events each holds."""
         self._events: list[Recorded] = []
         self._number = 0
+        self._since = self._last_at = now()
+        """From when to when the slice in the making is."""
         self._bytes = 0
         self._cut_at = time.monotonic() + SLICE_SECONDS
         self._connected = False
@@ -72,6 +74,7 @@ class Recorder:
 
     def note(self, event: CoreEvent) -> None:
         """The core took an event. Quick: it is called for every message."""
+        self._last_at = event.at
         if isinstance(event, Received):
             self._events.append(event)
             self._bytes += len(event.payload)
@@ -126,12 +129,13 @@ class Recorder:
             self._thread.submit(self._files.clear)
 
     def _cut(self) -> None:
-        """The slice in the making is complete."""
+        """The slice in the making is complete. One without events says that nobody was heard."""
         events, self._events = self._events, []
         connected, self._connected_before = self._connected_before, self._connected
         self._bytes = 0
         self._cut_at = time.monotonic() + SLICE_SECONDS
-        if not events or not self.retention.samples:
+        since, self._since = self._since, self._last_at
+        if not self.retention.samples:
             return
         number, self._number = self._number, self._number + 1
         if len(self._waiting) >= WAITING_MAX:
@@ -139,8 +143,8 @@ class Recorder:
             return
         piece = Slice(
             number=number,
-            began_at=events[0].at,
-            ended_at=events[-1].at,
+            began_at=since,
+            ended_at=self._last_at,
             connected=connected,
             events=events,
         )

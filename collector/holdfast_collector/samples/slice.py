@@ -67,6 +67,7 @@ class Slice(Struct, frozen=True, kw_only=True):
     """Counts a collector's slices from 0. A number that does not follow the one before: something is missing there."""
     began_at: float
     ended_at: float
+    """Up to here it is known that nothing else happened."""
     connected: bool
     """Whether there was a broker when it began."""
     events: Sequence[Recorded]
@@ -142,7 +143,7 @@ def _checksum(header: bytes, packed: bytes) -> int:
 
 
 def _row(order: int, event: Recorded, began_at: float) -> Row:
-    after = max(0, round(1000.0 * (event.at - began_at)))
+    after = max(0, int(1000.0 * (event.at - began_at)))  # never beyond the slice's end
     match event:
         case Received():
             return Row(order, after, "up", event.node, event.payload)
