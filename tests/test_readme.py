@@ -70,7 +70,11 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
     for command, verb, rest in sorted(named):
         if verb in COMMANDS or f"{command} {verb}" in NO_COMMAND:
             continue
-        words = [verb, *re.findall(r"^ (check|test|export|announce)\b", rest)] if verb in GROUPS else [verb]
+        words = (
+            [verb, *re.findall(r"^ (check|test|export|replay|announce)\b", rest)]
+            if verb in GROUPS
+            else [verb]
+        )
         key = (command, *words)
         if key not in helps:
             done = subprocess.run(

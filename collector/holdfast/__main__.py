@@ -23,7 +23,7 @@ except ModuleNotFoundError:
 
 from msgspec import structs
 
-from holdfast import rules_command
+from holdfast import replay_command, rules_command
 from holdfast.api import Address, CollectorApi, Refused, Unreachable
 from holdfast.broker_choice import NoBroker
 from holdfast.explaining import explanation_lines
@@ -34,6 +34,7 @@ from holdfast.standing import alert_lines, firing, status_lines, tally_line, tro
 from holdfast.terminal import Terminal, printable
 from holdfast.up import ChildDied, UpRefused, Wishes, up
 from holdfast.witness_lines import lost, witness_lines
+from holdfast_collector.config import default_path
 from holdfast_collector.ingest.mqtt import PORTS
 from holdfast_wire import topic
 from holdfast_wire.configuring import duration_seconds
@@ -219,14 +220,25 @@ async def _simulate(plan: Plan, terminal: Terminal, *, quiet: bool) -> Tally:
 
 @main.group()
 def rules() -> None:
-    """Check, test and export rule packs."""
+    """Check, test, replay and export rule packs."""
 
 
 @rules.command()
 @click.argument("paths", nargs=-1)
-def check(paths: tuple[str, ...]) -> None:
+@click.option(
+    "--against", metavar="URL", help="A running collector: also find rules that its fleet cannot fire."
+)
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="Its bearer token.")
+@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Whom to trust with https.")
+@click.option("--strict", is_flag=True, help="Exit code 1 when a rule or a `where` can do nothing there.")
+def check(
+    paths: tuple[str, ...], against: str | None, token_file: str | None, ca_file: str | None, strict: bool
+) -> None:
     """Find every mistake in packs (files or folders); without one, look at those shipped."""
-    sys.exit(rules_command.check(paths))
+    if not against:
+        sys.exit(rules_command.check(paths))
+    api = _api(against, token_file, ca_file)
+    sys.exit(rules_command.check(paths, lambda: _asked(lambda: api.get("/api/v1/facts")), strict=strict))
 
 
 @rules.command()
@@ -243,6 +255,72 @@ def export(as_prometheus: bool, paths: tuple[str, ...]) -> None:
     """Print packs as rules for another system; without one, those shipped."""
     assert as_prometheus, "there is no other format, and click insists"
     sys.exit(rules_command.export(paths))
+
+
+@rules.command()
+@click.option(
+    "--from", "since", default="-24h", show_default=True, help="RFC 3339 with its zone, or an age: -2h."
+)
+@click.option("--to", "until", default="now", show_default=True, help="The same, or now.")
+@click.option(
+    "--pack", "packs", multiple=True, help="A changed or new pack, or a folder; replaces the one of its name."
+)
+@click.option(
+    "--against",
+    type=click.Choice(["running", "shipped"]),
+    default="running",
+    show_default=True,
+    help="What to compare with: the packs that the collector's configuration names, or the shipped ones alone.",
+)
+@click.option("--node", "nodes", multiple=True, help="Only nodes like this, * for any characters.")
+@click.option("--store", type=click.Path(exists=True, path_type=Path), help="The data_dir, or a copy of it.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The collector's; default: where it reads it."
+)
+@click.option("--url", help="Fetch the recording from a running collector instead.")
+@click.option(
+    "--token-file", type=click.Path(exists=True, dir_okay=False), help="Its bearer token, for --url."
+)
+@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Whom to trust with https.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def replay(
+    since: str,
+    until: str,
+    packs: tuple[str, ...],
+    against: str,
+    nodes: tuple[str, ...],
+    store: Path | None,
+    config: Path | None,
+    url: str | None,
+    token_file: str | None,
+    ca_file: str | None,
+    as_json: bool,
+) -> None:
+    """Play recorded days under changed rules, and print what people would have been told otherwise.
+
+    Exit code 0: no difference; 1: some; 2: your mistake.
+    """
+    now = time.time()
+    try:
+        times = replay_command.instant(since, now), replay_command.instant(until, now)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from or --to") from None
+    if times[0] >= times[1]:
+        raise click.BadParameter(f"{since} is not before {until}", param_hint="--from")
+    if url and store:
+        raise click.UsageError("--store and --url are two places: give one")
+    asked = replay_command.Asked(
+        since=times[0],
+        until=times[1],
+        packs=packs,
+        against=against,
+        nodes=nodes,
+        store=store,
+        config=config or default_path(),
+        config_required=config is not None,
+        as_json=as_json,
+    )
+    sys.exit(replay_command.replay(asked, _api(url, token_file, ca_file) if url else None))
 
 
 @main.command()

@@ -90,6 +90,15 @@ class CollectorApi:
             except (OSError, http.client.HTTPException) as error:
                 raise Unreachable(f"{self.url}: {error}") from error
 
+    def fetch(self, path: str) -> bytes:
+        """A page as it is."""
+        asked = urllib.request.Request(self.url + path, headers=self._headers)
+        try:
+            with self._open(asked, self._timeout) as answer:
+                return bytes(answer.read())
+        except (http.client.HTTPException, OSError) as error:
+            raise Unreachable(f"{self.url}: {error}") from error
+
     def _ask(self, asked: urllib.request.Request) -> Any:
         try:
             with self._open(asked, self._timeout) as answer:

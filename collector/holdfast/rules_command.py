@@ -1,29 +1,48 @@
 """`holdfast rules check`, `test` and `export`: an operator's own packs, judged before the collector sees them.
 
-Exit codes: 0 good; 1 a test failed; 2 a pack or test cannot be used, with every mistake as `file:line:column: …`.
+Exit codes: 0 good; 1 a test failed, or with `--strict` a rule cannot fire; 2 a pack or test cannot be used, with every mistake as `file:line:column: …`.
 """
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from holdfast.fleet_lint import Remark, remarks
+from holdfast.terminal import printable
 from holdfast_collector.packs import shipped_packs, shipped_tests, user_packs, user_tests
 from holdfast_rules import PackError, RuleSet, load, prometheus
 from holdfast_rules.packtest import Outcome, read_cases, run
 from holdfast_rules.yaml_document import write_document
 
 
-def check(paths: Sequence[str]) -> int:
-    """Check packs together with the shipped ones; without paths, the shipped ones alone."""
+def check(paths: Sequence[str], facts: Callable[[], Any] | None = None, *, strict: bool = False) -> int:
+    """Check packs together with the shipped ones; without paths, the shipped ones alone.
+
+    With `facts`, a collector's answer, also whether its fleet can make them fire; `strict`: one that it cannot is bad news.
+    """
     try:
         rules, files = _load(paths)
     except PackError as error:
         return _refuse(error)
     own = [rule for rule in rules.rules if not paths or rule.file in files]
     print(f"{_count(len(own), 'rule')} in {_count(len(files), 'file')}: good")
+    if facts is not None:
+        return _held_against(remarks(rules, own, files, answer := facts()), answer["nodes"], strict=strict)
     for rule in own:
         print(f"  {rule.severity:7}{rule.resource:10}{rule.alert}")
     return 0
+
+
+def _held_against(found: Sequence[Remark], nodes: int, *, strict: bool) -> int:
+    for remark in found:
+        for line in remark.lines:
+            print(printable(line))
+    levels = Counter(remark.level for remark in found)
+    said = ", ".join(f"{levels[level]} {level}" for level in ("dead", "partly", "idle") if levels[level])
+    print(f"against {_count(nodes, 'node')} that report: {said or 'every rule has what it needs'}")
+    return 1 if strict and levels["dead"] else 0
 
 
 def test(paths: Sequence[str]) -> int:

@@ -43,6 +43,7 @@ from holdfast_collector.notifiers.dispatch import Dispatch
 from holdfast_collector.own_metrics import OwnMetrics
 from holdfast_collector.release import Release
 from holdfast_collector.rule_watch import LOOK_SECONDS, RuleWatch
+from holdfast_collector.samples.recorder import Recorder
 from holdfast_collector.store import Loaded
 from holdfast_collector.store.sqlite import SqliteStore
 from holdfast_collector.supervision import Supervisor
@@ -108,6 +109,7 @@ class App:
             publish=lambda node, payload: self._source.publish(node, payload),
             dispatch=self._dispatch.dispatch,
         )
+        self._recorder = self._make_recorder()
         self._engine = Engine(
             self._collector,
             self._store,
@@ -116,6 +118,7 @@ class App:
             retention=config.retention,
             metrics=self._metrics,
             released=self._release,
+            taken=self._recorder.note,
         )
         self._source = Source(
             _session_options(config),
@@ -185,7 +188,7 @@ class App:
         log.configure(config.log)
         old, self._config = self._config, config
         self._context.config = config
-        self._engine.retention = config.retention
+        self._engine.retention = self._recorder.retention = config.retention
         receivers = tuple(_core_receiver(row) for row in config.receiver)
         self._engine.post(ReceiversReplaced(self._now(), receivers))
         self._engine.post(RulesReplaced(self._now(), rules))
@@ -215,6 +218,15 @@ class App:
         facts["store_writable"] = not self._engine.unwritable
         facts["store_quarantined"] = bool(self._quarantined)
         return facts
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(
+            Path(self._config.data_dir),
+            self._collector.nodes,
+            retention=self._config.retention,
+            metrics=self._metrics,
+            now=self._now,
+        )
 
     def _make_context(self) -> Context:
         return Context(
@@ -305,7 +317,15 @@ class App:
             await asyncio.wait_for(self._engine.close(), STOP_SECONDS)
         except TimeoutError:
             self._log.warning("store did not close in time")
+        await self._put_samples_away()
         self._log.info("collector stopped")
+
+    async def _put_samples_away(self) -> None:
+        """What is recorded and not written yet; a disk that hangs must not keep us."""
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._recorder.close), STOP_SECONDS)
+        except TimeoutError:
+            self._log.warning("samples were not written in time")
 
     def _report_opening(self, loaded: Loaded) -> None:
         if self._quarantined:

@@ -30,6 +30,8 @@ _LABELS_WANT = {
 }
 RECEIVE_MAXIMUM_MIN = 20
 """Fewer unacknowledged messages than mosquitto's own default would only slow the collector down."""
+SAMPLES_BYTES_MIN = 16 * 1024**2
+_SIZES = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 MQTT_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -124,6 +126,16 @@ class Retention(Struct, frozen=True, kw_only=True):
     resolved: Seconds = 30 * 86_400.0
     history: Seconds = 365 * 86_400.0
     """Changes of verdicts."""
+    samples: Seconds = 3 * 86_400.0
+    """What agents said, for `holdfast rules replay`; 0: nothing is recorded."""
+    samples_size: str = "1GiB"
+
+    @property
+    def samples_bytes(self) -> int:
+        """The most that samples may take; 0 when `samples_size` says no such thing."""
+        number, unit = self.samples_size[:-3], self.samples_size[-3:]
+        usable = number.isascii() and number.isdecimal() and len(number) < 10 and unit in _SIZES
+        return int(number) * _SIZES[unit] if usable else 0
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -180,6 +192,11 @@ def parse(text: str, origin: str, environment: Mapping[str, str]) -> Config:
     for name in ("events", "resolved", "history"):
         if getattr(reading.value.retention, name) < 86_400.0:
             reading.refuse(("retention", name), "at least a day, which the collector's own memory needs")
+    if 0.0 < reading.value.retention.samples < 3600.0:
+        reading.refuse(("retention", "samples"), 'at least an hour, or "0s" to record nothing')
+    if reading.value.retention.samples_bytes < SAMPLES_BYTES_MIN:
+        wanted = 'a size of at least 16 MiB, e.g. "500MiB" or "1GiB"'
+        reading.refuse(("retention", "samples_size"), wanted)
     if reading.mistakes:
         raise ConfigInvalid(reading.mistakes)
     return reading.value

@@ -77,8 +77,9 @@ class Engine:
         retention: Retention,
         metrics: OwnMetrics,
         released: Callable[[Released], None],
+        taken: Callable[[CoreEvent], None] = lambda event: None,
     ) -> None:
-        """`released` acts on what is durable. It must be quick and must not fail."""
+        """`released` acts on what is durable, `taken` notes what the core took. They must be quick and must not fail."""
         self.retention = retention
         self.unwritable = ""
         """Why the store does not commit at present; empty while it does."""
@@ -88,6 +89,7 @@ class Engine:
         self._now = now
         self._metrics = metrics
         self._released = released
+        self._taken = taken
         self._pending: list[_Work] = []
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -198,7 +200,9 @@ class Engine:
         if event.at < self._last_at:
             event = structs.replace(event, at=self._last_at)
         self._last_at = event.at
-        for effect in self._answer(event):
+        answer = self._answer(event)
+        self._taken(event)
+        for effect in answer:
             if not isinstance(effect, Commit):
                 effects.append(effect)
                 continue

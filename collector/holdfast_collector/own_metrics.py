@@ -41,6 +41,7 @@ class OwnMetrics:
             "holdfast_collector_start_timestamp_seconds", "When this collector started, Unix time."
         ).set(started_at)
         self._ingest_metrics()
+        self._sample_metrics()
         self._outbox_metrics()
         self._page_metrics()
 
@@ -80,6 +81,18 @@ class OwnMetrics:
         )
         self._nodes = self._gauge("holdfast_collector_nodes", "Nodes the collector knows.")
         self._nodes_reporting = self._gauge("holdfast_collector_nodes_reporting", "Nodes whose reports come.")
+
+    def _sample_metrics(self) -> None:
+        self._samples_bytes = self._gauge(
+            "holdfast_collector_samples_bytes", "Size of what is recorded for a replay of rules."
+        )
+        self._samples_since = self._gauge(
+            "holdfast_collector_samples_oldest_timestamp_seconds",
+            "Since when that is recorded, Unix time; 0 when nothing is.",
+        )
+        self._samples_lost = self._counter(
+            "holdfast_collector_samples_lost_total", "Messages that could not be recorded for a replay."
+        )
 
     def _outbox_metrics(self) -> None:
         self._outbox_notices = self._gauge(
@@ -143,6 +156,15 @@ class OwnMetrics:
     def commit_failed(self) -> None:
         """The store could not commit."""
         self._commit_failures.inc()
+
+    def samples_kept(self, total_bytes: int, since: float) -> None:
+        """So much is recorded for a replay, since then."""
+        self._samples_bytes.set(total_bytes)
+        self._samples_since.set(since)
+
+    def samples_lost(self, events: int) -> None:
+        """So many events could not be recorded."""
+        self._samples_lost.inc(events)
 
     def published(self, outcome: str) -> None:
         """A message to an agent was `sent`, was `refused` by the broker, or was `lost` with the session."""

@@ -71,6 +71,9 @@ class Selection(Struct, frozen=True):
     """Patterns of names; empty: any name."""
     labels: Mapping[str, tuple[str, ...]]
     """Label → patterns of its value. All labels must fit; a node without the label does not."""
+    file: str = ""
+    """The pack that says so, and where."""
+    line: int = 0
 
     def matches(self, node: str, labels: Mapping[str, str]) -> bool:
         """Whether a node of that name with those labels is meant."""
@@ -159,7 +162,7 @@ def read_wheres(value: Value | None, mistakes: Mistakes) -> list[Where]:
         changes = Changes(item, mistakes)
         if changes.empty:
             mistakes.add(item.place, "a `where` changes something: by `set`, `disable` or `override`")
-        found.append(Where(Selection(nodes, labels), changes))
+        found.append(Where(Selection(nodes, labels, mistakes.file, item.place.line), changes))
     return found
 
 

@@ -41,14 +41,15 @@ class Variants:
     def __init__(self, selections: Sequence[Selection], build: Build, lookback_seconds: float) -> None:
         self.lookback_seconds = lookback_seconds
         """The longest window that any of them asks for."""
-        self._selections = tuple(selections)
+        self.selections = tuple(selections)
+        """Which nodes each `where` means."""
         self._build = build
         self._built: dict[tuple[int, ...], RuleSet] = {}
 
     def of(self, node: str, labels: Mapping[str, str]) -> "RuleSet | None":
         """The rule set of a node; None when no selection means it."""
         chosen = tuple(
-            index for index, selection in enumerate(self._selections) if selection.matches(node, labels)
+            index for index, selection in enumerate(self.selections) if selection.matches(node, labels)
         )
         if not chosen:
             return None

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from holdfast_collector.config import Config, Http
-from holdfast_collector.web import explanation, shapes
+from holdfast_collector.web import explanation, facts, shapes
 from holdfast_collector.web.group_shape import GroupShape
 from holdfast_collector.web.history import HistoryShape
 from holdfast_collector.web.witness_shape import WitnessShape
@@ -459,6 +459,10 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Resource": shapes.ResourceShape,
     "Rule": shapes.RuleShape,
     "Status": shapes.Status,
+    "Facts": facts.FactsShape,
+    "Facts of a kind": facts.KindShape,
+    "Fact": facts.FactShape,
+    "Unknown": facts.ReasonShape,
     "Explanation": explanation.Explanation,
     "Part": Part,
 }

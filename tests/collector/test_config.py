@@ -164,6 +164,12 @@ resend = "1s"
         ('[http]\nexternal_url = "holdfast.example"', "is no address"),
         ('[retention]\nevents = "1h"', "at least a day"),
         ('[retention]\nhistory = "12h"', "retention.history: at least a day"),
+        ('[retention]\nsamples = "10m"', "retention.samples: at least an hour"),
+        (
+            '[retention]\nsamples_size = "1GB"',
+            'retention.samples_size: a size of at least 16 MiB, e.g. "500MiB"',
+        ),
+        ('[retention]\nsamples_size = "1MiB"', "a size of at least 16 MiB"),
         ('[log]\nlevel = "warn"', "did you mean 'warning'?"),
         ('[[node_labels]]\nlabels = { role = "db" }', "node_labels[1].nodes: which nodes"),
         ('[[node_labels]]\nnodes = ["db-*"]', "node_labels[1].labels: which labels"),

@@ -53,6 +53,13 @@ class Standing:
         for node in self._nodes.values():
             self.restate(node, at)
 
+    def take_up(self, node: Node, at: float) -> set[ResourceKey]:
+        """Take in a node that comes with its record. Its key when its standing is something else now."""
+        self._share(node, Machine(), node.record.machine)
+        if node.record.passage is not None:
+            self._passing.add(node.name)
+        return self.restate(node, at)
+
     def heard(self, node: Node, before: NodeRecord, message: UpMessage, at: float, commit: Commit) -> Folded:
         """A message was taken; what of the node's standing changes with it."""
         folded = Folded(set(), set(), [], [])

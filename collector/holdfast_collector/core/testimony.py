@@ -81,6 +81,12 @@ class Testimony:
         for node in self._nodes.values():
             self.restate(node, at)
 
+    def take_up(self, node: Node, at: float) -> set[ResourceKey]:
+        """Take in a node that comes with its chains. Returns the resources whose facts they change."""
+        for record in node.chains.values():
+            self._index(record)
+        return self.restate(node, at) | set(node.testified)
+
     # ---- messages ------------------------------------------------------------------------------------------------
 
     def witness(

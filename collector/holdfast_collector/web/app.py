@@ -23,6 +23,7 @@ from holdfast_collector.context import Context
 from holdfast_collector.exposition import gzip_accepted, wanted_format
 from holdfast_collector.web import api, pages
 from holdfast_collector.web.alerts_view import alerts_view
+from holdfast_collector.web.facts import facts
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.group_shape import group_shapes
 from holdfast_collector.web.guard import AUTHORISED, Application, Guard
@@ -31,6 +32,7 @@ from holdfast_collector.web.history_view import ASKED
 from holdfast_collector.web.node_view import node_view
 from holdfast_collector.web.pages import NO_RELOAD, Reload
 from holdfast_collector.web.problem import Problem
+from holdfast_collector.web.samples import sample_file, samples
 from holdfast_collector.web.status_view import status_view
 from holdfast_collector.web.stream import Stream
 from holdfast_collector.web.words import Moment, moment, plain
@@ -73,6 +75,9 @@ def application(context: Context) -> Application:
             Route("/api/v1/witness", questions.witness),
             Route("/api/v1/rules", questions.rules),
             Route("/api/v1/explain", questions.explain),
+            Route("/api/v1/facts", questions.facts),
+            Route("/api/v1/samples", questions.samples),
+            Route("/api/v1/samples/{name}", questions.sample_file),
             Route("/api/v1/rejections", questions.rejections),
             Route("/api/v1/acks", questions.acknowledge, methods=["POST"]),
             Route("/api/v1/restores", questions.announce, methods=["POST"]),
@@ -216,6 +221,16 @@ class _Api:
 
     async def explain(self, request: Request) -> Response:
         return _json(api.explain(self._context, request.query_params))
+
+    async def facts(self, request: Request) -> Response:
+        return await _long_json(await facts(self._context))
+
+    async def samples(self, request: Request) -> Response:
+        return _json(await samples(self._context))
+
+    async def sample_file(self, request: Request) -> Response:
+        content = await sample_file(self._context, request.path_params["name"])
+        return Response(content, media_type="application/octet-stream")
 
     async def rejections(self, request: Request) -> Response:
         return _json(api.rejections(self._context))
