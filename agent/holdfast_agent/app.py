@@ -52,7 +52,7 @@ SPOOL_CLOSE_SECONDS = 1.0
 LAST_WRITES_SECONDS = 0.5
 """Together under the 5 s in which the agent stops, whatever hangs."""
 SETTLE_SECONDS = 30.0
-FIXED = ("node", "state_dir", "spool", "witness")
+FIXED = ("node", "state_dir", "spool")
 """Parts of the configuration that only a restart changes."""
 
 
@@ -432,6 +432,9 @@ class Agent:
             self._spawn(self._runner.start(run))
         if new.broker != old.broker:
             self._link.reconnect("the configuration changed", new.link_options())
+        if new.witness != old.witness or new.interval != old.interval:
+            replanned = await self._witness.configure(new.witness, new.interval)
+            self._log.info("witness configured", begun=replanned.begun, ended=replanned.ended)
         self._log.info(
             "configuration applied",
             probes_restarted=sorted(changed),
@@ -456,7 +459,7 @@ class Agent:
         ]
 
     def _expect(self, probes: set[str]) -> None:
-        self._session.expect(probes | ({WITNESS} if self._witness.enabled else set()))
+        self._session.expect(probes | ({WITNESS} if self._config.witness.enabled else set()))
 
     def _context(self, name: str) -> ProbeContext:
         return ProbeContext(

@@ -249,6 +249,8 @@ class ReadCause(StrEnum):
     AGENT_START = "agent_start"
     MOUNT = "mount"
     """The volume was mounted, mounted anew, or is missed."""
+    CHANGED = "changed"
+    """At the next record the chain's file was gone, another one, or without its newest record, on the same mount."""
     FORK = "fork"
     """The hypervisor told of a copy of this machine's memory."""
     RESUME = "resume"

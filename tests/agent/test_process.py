@@ -13,11 +13,26 @@ from typing import Any
 import pytest
 
 from holdfast_agent import app
-from holdfast_wire import Ack, Acknowledgement, Birth, Death, DeathReason, Event, Report, decode_up
+from holdfast_wire import (
+    Ack,
+    Acknowledgement,
+    Birth,
+    ChainReport,
+    Death,
+    DeathReason,
+    Event,
+    Expect,
+    Expected,
+    Report,
+    Witness,
+    decode_up,
+)
 from holdfast_wire.codec import content_digest
+from holdfast_wire.message import Value
 from holdfast_wire.topic import up_topic
 from tests.agent.peer import Peer
 from tests.broker import Broker
+from tests.rigs.loop_disk import LoopDisk
 from tests.system.stack import Child, command
 from tests.waiting import wait_for
 
@@ -290,6 +305,58 @@ def test_key_that_needs_a_restart_is_named_and_not_taken(agent: Agent, broker: B
 
     assert applied["needs_restart"] == ["node"]
     assert {topic for topic, _ in peer.messages if topic.endswith("/up")} == {up_topic("n")}
+
+
+def test_volumes_to_be_witnessed_are_changed_alive(
+    agent: Agent, broker: Broker, peer: Peer, tmp_path: Path
+) -> None:
+    """A restart would do for one machine, not for a fleet."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with LoopDisk(tmp_path / "a", "ext4") as disk_a, LoopDisk(tmp_path / "b", "ext4") as disk_b:
+        a, b = str(disk_a.mountpoint), str(disk_b.mountpoint)
+        witnessing(agent, f'include = ["{a}"]')
+        agent.start()
+        first = wait_for(lambda: witnesses(peer, a), what="a record on the first volume")[0]
+        witnessing(agent, f'include = ["{a}", "{b}"]\nexclude = ["{a}"]\ninterval = "2s"')
+        agent.send(signal.SIGHUP)
+        wait_for(lambda: witnesses(peer, b), what="a record on the second volume")
+        last = wait_for(lambda: [one for one in witnesses(peer, a) if one.clean_stop], what="the last one")[0]
+        facts = wait_for(lambda: excluded(peer, a), what="the first volume's facts to go")
+        witnessing(agent, "enabled = false")
+        agent.send(signal.SIGHUP)
+        wait_for(lambda: [one for one in witnesses(peer, b) if one.clean_stop], what="the second one's last")
+        wait_for(lambda: "witness" not in marked(peer), what="the section to go")
+        wait_for(lambda: len(agent.said("configuration applied")) == 2, what="the second change")
+        agent.stop()
+
+        assert (last.chain_id, last == witnesses(peer, a)[-1]) == (first.chain_id, True)
+        assert set(facts) == {"witness_enabled", "witness_reason", "witness_wanted"}
+        lines = agent.said("witness configured")
+        assert [(line["begun"], line["ended"]) for line in lines] == [([b], [a]), ([], [b])]
+        assert [line["needs_restart"] for line in agent.said("configuration applied")] == [[], []]
+
+
+def witnessing(agent: Agent, settings: str) -> None:
+    """Put these settings of `[witness]` into the configuration."""
+    head, section, rest = agent.config.read_text().partition("[witness]")
+    after = rest[rest.index("[probes.host]") :]
+    agent.config.write_text(f"{head}{section}\n{settings}\n{after}")
+
+
+def witnesses(peer: Peer, volume: str) -> list[Witness]:
+    """Those that came, once every read was answered, for which the agent waits."""
+    for read in [one for one in peer.up("n") if isinstance(one, ChainReport)]:
+        held = Expected(volume=read.identity.volume, chain_id=read.chain_id, head=read.head)
+        peer.tell("n", Expect(install_id=read.install_id, chains=[held]))
+    return [one for one in peer.up("n") if isinstance(one, Witness) and one.volume == volume]
+
+
+def excluded(peer: Peer, volume: str) -> dict[str, Value]:
+    """What the newest section says of a volume that the configuration excludes; empty while none does."""
+    sections = [each for report in reports(peer) for each in report.sections if each.probe == "witness"]
+    facts = [each.facts for each in sections[-1].resources if each.name == volume] if sections else []
+    return facts[0] if facts and facts[0].get("witness_reason") == "in witness.exclude" else {}
 
 
 # systemd

@@ -1,8 +1,9 @@
 """A chain's file: made once, read from the medium, written one slot at a time.
 
 Nothing is held open between two calls: an open file, even a folder's descriptor, makes `umount` fail with EBUSY. So
-each append opens the file anew and looks whether it is still the one that was read (device, inode and mount): a
-volume that was exchanged in between must be read before it is written.
+each append opens the file anew and looks whether it is still the one that was read (device, inode and mount), and
+whether the chain and its newest record are still in it: a volume that was exchanged or a file that was written over in
+between must be read before it is written.
 
 O_DIRECT goes past the page cache: what is read comes from the device, and what is written is not read back from memory
 by mistake. Its buffers must be aligned (open(2)); anonymous mappings are. Where a filesystem has no O_DIRECT, the cache
@@ -36,6 +37,8 @@ from holdfast_agent.core.chain import (
     decode_record,
     encode_header,
     ring_bytes,
+    slot_hash,
+    slot_of,
 )
 from holdfast_agent.core.chain_reading import ChainFound, ChainReading
 from holdfast_agent.durable_file import sync_folder
@@ -69,7 +72,7 @@ class RingRead(Struct, frozen=True, kw_only=True):
 
 
 class RingMoved(Exception):
-    """The file at the path is not the one that was read, or there is none any more."""
+    """The file at the path is not the one that was read, does not hold what was, or there is none any more."""
 
 
 class AppendFailed(Exception):
@@ -139,7 +142,8 @@ def read_ring(path: Path, remembered_chain_id: str = "") -> RingRead:
         cached = held.enter_context(_descriptor(path, os.O_RDONLY)) if mode == "direct" else None
         slots = _slots(direct, status.st_size)
         reading = ChainReading(slots, remembered_chain_id)
-        differs, readable = False, False
+        differs = False
+        readable = status.st_size < SLOT_BYTES  # of a file cut to nothing the disk gave what there is
         for first in range(0, slots + 1, CHUNK_SLOTS):
             count = min(CHUNK_SLOTS, slots + 1 - first)
             medium = _read_slots(direct, first, count)
@@ -164,6 +168,8 @@ def read_ring(path: Path, remembered_chain_id: str = "") -> RingRead:
 
 def _flushed(descriptor: int, folder: Path) -> int:
     """Flush a ring's file and its folder; the errno, 0 where both went well."""
+    if sys.platform == "win32":
+        raise Unsupported("only POSIX has fdatasync")
     try:
         os.fdatasync(descriptor)
         sync_folder(folder)
@@ -175,22 +181,30 @@ def _flushed(descriptor: int, folder: Path) -> int:
 class RingAppender:
     """Writes slots of one chain's file, through one aligned buffer."""
 
-    def __init__(self, path: Path, place: Place, mode: ReadMode) -> None:
+    def __init__(self, path: Path, read: RingRead) -> None:
+        """`read`: of the file at `path`."""
         self._path = path
-        self._place = place
-        self._mode = mode
+        self._place = read.place
+        self._mode = read.mode
+        self._chain_id = read.found.chain_id
+        self._slots = read.found.slots
         self._buffer = mmap.mmap(-1, SLOT_BYTES)
 
-    def append(self, slot: int, content: bytes) -> float:
-        """Write and synchronise one slot; the seconds that took. Raises AppendFailed, or RingMoved: nothing written."""
+    def append(self, slot: int, content: bytes, previous_seq: int, previous_hash: bytes) -> float:
+        """Write and synchronise one slot; the seconds that took. `previous_…`: the newest record that must be there
+        already; 0: none. Raises AppendFailed, or RingMoved: nothing written."""
         if sys.platform != "linux":
             raise Unsupported("chains are written on Linux only")
         self._buffer[:] = content
         stage = "open"
-        flags = os.O_WRONLY | (os.O_DIRECT if self._mode == "direct" else 0)
+        flags = os.O_RDWR | (os.O_DIRECT if self._mode == "direct" else 0)
         try:
             with _descriptor(self._path, flags) as descriptor:
-                if _place(descriptor, os.fstat(descriptor)) != self._place:
+                status = os.fstat(descriptor)
+                if _place(descriptor, status) != self._place or status.st_size < ring_bytes(self._slots):
+                    raise RingMoved(str(self._path))
+                stage = "read"
+                if not self._holds(descriptor, previous_seq, previous_hash):
                     raise RingMoved(str(self._path))
                 stage = "write"
                 began = time.monotonic()
@@ -203,6 +217,18 @@ class RingAppender:
             raise RingMoved(str(self._path)) from None
         except OSError as error:
             raise AppendFailed(stage, error.errno or errno.EIO) from None
+
+    def _holds(self, descriptor: int, seq: int, digest: bytes) -> bool:
+        """Whether the file still holds this chain and this record of it: in place, too, a file can be written over.
+
+        A slot that the disk does not give back says nothing here: the write that follows tells how the disk is.
+        """
+        first = _read_slots(descriptor, 0, 1)[0]
+        header = decode_header(first) if first is not None else None
+        if first is not None and (header is None or header.chain_id != self._chain_id):
+            return False
+        newest = _read_slots(descriptor, slot_of(seq, self._slots), 1)[0] if seq else None
+        return newest is None or slot_hash(newest) == digest
 
 
 def freeze_ring(path: Path, chain_id: str) -> Path:

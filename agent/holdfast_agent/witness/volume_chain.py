@@ -95,7 +95,10 @@ class VolumeChain:
         known = self._writer.chain_id if self._writer is not None else self._remembered
         try:
             with self._busy():
-                self._mount_id = mount_holding(Path(self._volume.path), self._volume.number)
+                mount_id = mount_holding(Path(self._volume.path), self._volume.number)
+                if cause is ReadCause.MOUNT and self._writer is not None and mount_id == self._mount_id:
+                    cause = ReadCause.CHANGED
+                self._mount_id = mount_id
                 if not self._mount_id:
                     self._close("it is not mounted there any more")
                     return
@@ -138,14 +141,18 @@ class VolumeChain:
     # Writing
 
     def append(self, *, clean_stop: bool = False) -> bool:
-        """Write the next record and say so if it is there. False: the file is another one now, and must be read."""
+        """Write the next record and say so if it is there. False: the file is another one now, or holds something else,
+        and must be read."""
         writer, appender = self._writer, self._appender
         if writer is None or appender is None:
             return True
         attempt = writer.attempt(self._moment(), metadata_seq=self._metadata_seq, clean_stop=clean_stop)
         try:
             with self._busy():
-                seconds = appender.append(attempt.slot, attempt.content)
+                record = attempt.record
+                seconds = appender.append(
+                    attempt.slot, attempt.content, record.previous_seq, record.previous_hash
+                )
         except RingMoved:
             return False
         except AppendFailed as failure:
@@ -246,7 +253,7 @@ class VolumeChain:
             self._writer.read_again(found, second=second)
         self._remembered = found.chain_id
         self._absence_told = False
-        self._appender = RingAppender(path, read.place, read.mode)
+        self._appender = RingAppender(path, read)
         promised = found.head.metadata_seq if found.head else 0
         self._metadata_seq = max(self._store.metadata_count(found.chain_id), promised, self._metadata_seq)
         with self._board.changing() as standing:

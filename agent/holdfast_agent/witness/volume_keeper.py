@@ -4,18 +4,24 @@
       ▲                                                                             │
       └─ mounted anew, file exchanged, fork, resume, a day old, collector holds more ◀┘
 
-The thread may hang for ever in a call that its disk does not answer; nobody waits for it.
+A machine that stood still may have been taken back to where it was: before each record the clocks are looked at, and
+the chain is read first if they say so. The thread may hang for ever in a call that its disk does not answer; nobody waits for it.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from msgspec import structs
+
+from holdfast_agent.core.resume import Clocks, resumed
 from holdfast_agent.core.testimony import Testimony
 from holdfast_agent.probe import boot_clock
 from holdfast_agent.probes.host_facts import parse_meminfo
+from holdfast_agent.witness.clocks import read_clocks
 from holdfast_agent.witness.volume_chain import VolumeChain, Who
 from holdfast_agent.witness.volume_standing import StandingBoard
 from holdfast_agent.witness.witness_choice import WitnessedVolume
@@ -45,9 +51,15 @@ class VolumeKeeper:
         say: Callable[[Testimony], None],
         ended: Callable[[], None],
         random: Random | None = None,
+        clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
         """`say` and `ended` are called in the thread. `cause`: why the volume is taken up."""
         self.volume = volume
+        self._read_clocks = clocks
+        self._clocks = clocks()
+        """At the newest look."""
+        self._resumed_at = -math.inf
+        """Monotonic clock at the newest read that a standstill led to."""
         self._ended = ended
         self._random = random or Random()
         self._board = StandingBoard()
@@ -72,6 +84,20 @@ class VolumeKeeper:
         with self._change:
             if cause not in self._wanted:
                 self._wanted.append(cause)
+            self._change.notify_all()
+
+    def resume(self, since: float) -> None:
+        """The machine stood still at some time after `since`, by its monotonic clock: read, unless that was noticed here."""
+        if self._resumed_at < since:
+            self.read(ReadCause.RESUME)
+
+    def pace(self, interval: float) -> None:
+        """Write at this interval from now on."""
+        if interval == self.volume.interval:
+            return
+        self.volume = structs.replace(self.volume, interval=interval)
+        with self._change:
+            self._append_at = min(self._append_at, time.monotonic() + interval)
             self._change.notify_all()
 
     def look_at_mount(self) -> None:
@@ -144,6 +170,9 @@ class VolumeKeeper:
         self._read(ReadCause.AGAIN)
 
     def _read(self, cause: ReadCause) -> None:
+        self._clocks = self._read_clocks()
+        if cause is ReadCause.RESUME:
+            self._resumed_at = self._clocks.monotonic
         self._chain.read(cause)
         self._daily_at = time.monotonic() + DAY_SECONDS
         self._awaiting = self._chain.open
@@ -170,6 +199,10 @@ class VolumeKeeper:
         self._awaiting = False
         if not self._chain.open:
             self._read(ReadCause.MOUNT)
+            return
+        before, self._clocks = self._clocks, self._read_clocks()
+        if resumed(before, self._clocks):
+            self._read(ReadCause.RESUME)
             return
         self._hold(self.volume.interval * (1 + JITTER * (2 * self._random.random() - 1)))
         if now >= self._metadata_at:

@@ -111,6 +111,12 @@ def choose(
     return WitnessPlan(witnessed=witnessed, refused=refused)
 
 
+def left_out(mountpoint: str, config: WitnessConfig) -> bool:
+    """Whether the configuration names a mountpoint as not to be witnessed: then it is not missed, either."""
+    included = _matches(mountpoint, config.include) and not _matches(mountpoint, config.exclude)
+    return not (config.enabled and included)
+
+
 def _why_not(volume: Volume, config: WitnessConfig, *, holds_state: bool) -> str:
     mount = volume.mount
     if not _matches(mount.mountpoint, config.include):

@@ -1,6 +1,6 @@
 """The witness as a part of the agent: which volumes have a keeper now, what they say, what the collector answers.
 
-One task plans, one sends. What keepers say goes through one queue and is sent in that order: of one chain, a report
+One task plans, one sends, one looks at the clocks. What keepers say goes through one queue and is sent in that order: of one chain, a report
 always has its position before the records that follow it.
 
 A volume that had a chain and whose mountpoint is no mount any more is missed aloud, after a grace: mounts come one
@@ -20,15 +20,16 @@ import msgspec
 from msgspec import Struct, structs
 
 from holdfast_agent.core.delivery import Spooled
+from holdfast_agent.core.resume import Clocks, resumed
 from holdfast_agent.core.testimony import Confirmed, ReadBack, Testimony
 from holdfast_agent.errors import ProbeStop
 from holdfast_agent.probe import Cursors, boot_clock
-from holdfast_agent.probes.clock_linux import suspended_seconds
 from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.witness.clocks import read_clocks
 from holdfast_agent.witness.survey import Survey, VolumeSaid, survey, witness_section
 from holdfast_agent.witness.volume_chain import Who
 from holdfast_agent.witness.volume_keeper import VolumeKeeper
-from holdfast_agent.witness.witness_choice import WitnessConfig, WitnessedVolume
+from holdfast_agent.witness.witness_choice import WitnessConfig, WitnessedVolume, left_out
 from holdfast_wire import Acknowledgement, Expect, Position, ReadCause, Section, VolumeIdentity
 
 PLAN_SECONDS = 60.0
@@ -38,8 +39,8 @@ SETTLE_SECONDS = 0.5
 MISSED_AFTER_SECONDS = 10.0
 MISSED_AFTER_BOOT_SECONDS = 120.0
 BOOTING_SECONDS = 300.0
-RESUMED_SECONDS = 1.0
-"""A machine that slept this much since the last look has been suspended."""
+TICK_SECONDS = 5.0
+"""Between two looks at the clocks: a few microseconds of work each."""
 AWAITED_MAX = 10_000
 """Records whose acknowledgement is awaited; of an older one the collector's next answer tells."""
 
@@ -48,6 +49,15 @@ class _Remembered(Struct, frozen=True):
     """A chain that exists, as far as the agent knows."""
 
     chain_id: str
+
+
+class Replanned(Struct, frozen=True, kw_only=True):
+    """What a new plan changed."""
+
+    begun: list[str]
+    """Volumes that are witnessed from now on."""
+    ended: list[str]
+    """Volumes that are not any more."""
 
 
 class WitnessUser(Protocol):
@@ -71,8 +81,10 @@ class Witnessing:
         state_folder: Path,
         interval: float,
         previous_boot: Callable[[], Literal["clean", "dirty", "unknown"]],
+        clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
         """Needs a running loop. `interval`: of the agent's reports."""
+        self._clocks = clocks
         self._config = config
         self._who = who
         self._user = user
@@ -83,6 +95,9 @@ class Witnessing:
         self._loop = asyncio.get_running_loop()
         self._keepers: dict[str, VolumeKeeper] = {}
         self._endings: dict[str, asyncio.Future[None]] = {}
+        """Of each volume's newest keeper."""
+        self._numbers: dict[str, str] = {}
+        """The device that was on."""
         self._survey = Survey()
         self._chains = self._remembered()
         self._missing_since: dict[str, float] = {}
@@ -92,7 +107,7 @@ class Witnessing:
         """Position → digest, volume, chain, record."""
         self._mounts_changed = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
-        self._suspended = 0.0
+        self._planning = asyncio.Lock()
 
     @property
     def enabled(self) -> bool:
@@ -100,31 +115,36 @@ class Witnessing:
 
     async def run(self) -> None:
         """Until cancelled; `stop` must follow."""
-        if not self._config.enabled:
-            await asyncio.Event().wait()
         self._sender = self._loop.create_task(self._send(), name="testimony")
+        ticking = self._loop.create_task(self._tick(), name="clocks")
         with contextlib.ExitStack() as held:
+            held.callback(ticking.cancel)
             with contextlib.suppress(ProbeStop):
-                self._suspended = suspended_seconds()
                 held.enter_context(mount_changes(Path("/proc"), self._mounts_changed.set))
             await self._plan(ReadCause.AGENT_START)
             planned_at = boot_clock()
             while True:
-                self._user.section(self._section(), urgent=False)
+                if self.enabled:
+                    self._user.section(self._section(), urgent=False)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._mounts_changed.wait(), self._interval)
-                self._notice_resume()
                 if self._mounts_changed.is_set() or boot_clock() - planned_at >= PLAN_SECONDS:
                     await self._settle()
                     await self._plan(ReadCause.MOUNT)
                     planned_at = boot_clock()
-                await self._miss()
+                self._miss()
+
+    async def configure(self, config: WitnessConfig, interval: float) -> Replanned:
+        """Go over to another configuration; what that changed at once."""
+        self._config, self._interval = config, interval
+        return await self._plan(ReadCause.AGENT_START)
 
     async def stop(self) -> None:
         """Each volume's last record, and all that was said in the spool. May hang with a disk: bound it."""
-        endings = [self._end(keeper, last_record=True) for keeper in self._keepers.values()]
-        if endings:
-            await asyncio.wait(endings)
+        for keeper in self._keepers.values():
+            keeper.stop(last_record=True)
+        if self._endings:
+            await asyncio.wait(self._endings.values())
         await asyncio.sleep(
             0
         )  # what the threads said before they ended is in the loop's queue before their end
@@ -156,17 +176,30 @@ class Witnessing:
 
     # Volumes
 
-    async def _plan(self, cause: ReadCause) -> None:
-        """Give each volume that shall be witnessed a keeper, and end those whose volume is gone."""
-        self._survey = await self._loop.run_in_executor(None, self._look)
-        wanted = self._survey.plan.witnessed
-        for name in [name for name, keeper in self._keepers.items() if wanted.get(name) != keeper.volume]:
-            self._end(self._keepers.pop(name), last_record=False)
-        for name, volume in wanted.items():
-            if name in self._keepers:
+    async def _plan(self, cause: ReadCause) -> Replanned:
+        """Give each volume that shall be witnessed a keeper, and end those whose volume is gone or shall not be any more."""
+        async with self._planning:
+            self._survey = await self._loop.run_in_executor(None, self._look)
+            wanted = self._survey.plan.witnessed
+            ended = sorted(n for n, keeper in self._keepers.items() if not _goes_on(keeper, wanted.get(n)))
+            for name in ended:
+                # What is still mounted is let go in order; where another disk is by now, nothing may be written.
+                self._keepers.pop(name).stop(last_record=name not in wanted and not self._unmounted(name))
+            begun = [name for name in wanted if name not in self._keepers and self._free(name)]
+            for name in begun:
+                self._keepers[name] = self._keep(wanted[name], cause)
+            for name in self._keepers.keys() - set(begun):
+                self._keepers[name].pace(wanted[name].interval)
                 self._keepers[name].look_at_mount()
-            else:
-                self._keepers[name] = self._keep(volume, cause)
+            return Replanned(begun=begun, ended=[name for name in ended if name not in wanted])
+
+    def _free(self, name: str) -> bool:
+        """Whether the keeper that a volume had before has ended. Two at once would give one number to two records; one
+        that hangs with its disk is not waited for where another disk is."""
+        ending = self._endings.get(name)
+        return (
+            ending is None or ending.done() or self._numbers[name] != self._survey.plan.witnessed[name].number
+        )
 
     def _keep(self, volume: WitnessedVolume, cause: ReadCause) -> VolumeKeeper:
         remembered = self._chains.get(volume.volume)
@@ -177,18 +210,23 @@ class Witnessing:
             cause,
             remembered.chain_id if remembered else "",
             say=lambda said: self._from_thread(lambda: self._said.put_nowait(said)),
-            ended=lambda: self._from_thread(lambda: _resolve(ended)),
+            ended=lambda: self._from_thread(lambda: self._ended(ended)),
+            clocks=self._clocks,
         )
-        self._endings[volume.volume] = ended
+        self._endings[volume.volume], self._numbers[volume.volume] = ended, volume.number
         keeper.start()
         return keeper
 
     def _look(self) -> Survey:
+        if not self._config.enabled:
+            return Survey(trouble="disabled in the configuration")
         return survey(self._config, Path(os.path.realpath(self._state_folder)), self._who.install_id)
 
-    def _end(self, keeper: VolumeKeeper, *, last_record: bool) -> "asyncio.Future[None]":
-        keeper.stop(last_record=last_record)
-        return self._endings.pop(keeper.volume.volume)
+    def _ended(self, ending: "asyncio.Future[None]") -> None:
+        if not ending.done():
+            ending.set_result(None)
+        if self._survey.plan.witnessed.keys() - self._keepers.keys():
+            self._mounts_changed.set()  # somebody waits for this one's place
 
     def _from_thread(self, what: Callable[[], object]) -> None:
         with contextlib.suppress(
@@ -200,16 +238,21 @@ class Witnessing:
         await asyncio.sleep(SETTLE_SECONDS)
         self._mounts_changed.clear()
 
-    def _notice_resume(self) -> None:
-        with contextlib.suppress(ProbeStop):
-            suspended, self._suspended = self._suspended, suspended_seconds()
-            if self._suspended - suspended >= RESUMED_SECONDS:
-                self.reread(ReadCause.RESUME)
+    async def _tick(self) -> None:
+        """Have every chain read back when the machine goes on after a standstill."""
+        before = self._clocks()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self._clocks()
+            if resumed(before, now, TICK_SECONDS):
+                for keeper in self._keepers.values():
+                    keeper.resume(since=before.monotonic)
+            before = now
 
-    async def _miss(self) -> None:
+    def _miss(self) -> None:
         """Report volumes that had a chain and are not mounted any more, once."""
         now = boot_clock()
-        gone = {name for name in self._chains if self._unmounted(name)}
+        gone = {n for n in self._chains if self._unmounted(n) and not left_out(n, self._config)}
         self._missed &= gone
         for name in list(self._missing_since.keys() - gone):
             del self._missing_since[name]
@@ -272,6 +315,9 @@ class Witnessing:
             return {}
 
 
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+def _goes_on(keeper: VolumeKeeper, wanted: WitnessedVolume | None) -> bool:
+    """Whether a keeper's volume is still the same and still to be witnessed, if at another interval."""
+    if wanted is None:
+        return False
+    had = keeper.volume
+    return structs.replace(had, interval=wanted.interval, slots_max=wanted.slots_max) == wanted

@@ -2,39 +2,62 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from holdfast_agent.background import BackgroundThreads
 from holdfast_agent.core.delivery import Spooled
+from holdfast_agent.core.resume import Clocks
 from holdfast_agent.core.testimony import Confirmed, ReadBack, Testimony
 from holdfast_agent.cursors import CursorFolder
 from holdfast_agent.witness import volume_keeper, witnessing
+from holdfast_agent.witness.clocks import read_clocks
 from holdfast_agent.witness.ring_file_linux import read_ring
 from holdfast_agent.witness.witness_choice import WitnessConfig
 from holdfast_agent.witness.witnessing import Witnessing
 from holdfast_wire import Acknowledgement, ChainHead, Expect, Expected, Position, ReadCause, Section
 from holdfast_wire.fact import FACTS_OF
+from holdfast_wire.message import Value
+from tests import needs
 from tests.agent.witness.kept import INSTALL_ID, WHO
-from tests.rigs.loop_disk import LoopDisk
+from tests.rigs.loop_disk import LoopDisk, run
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
 
+async def unmounted(disk: LoopDisk) -> None:
+    """While a record is written the filesystem is busy; between two it is not."""
+    await wait_until(lambda: not _unmount(disk), what="the filesystem to be left alone")
+
+
+def _unmount(disk: LoopDisk) -> bool:
+    """Whether it is still mounted."""
+    disk.unmount(check=False)
+    return os.path.ismount(disk.mountpoint)
+
+
 class User:
     """Keeps what the witness says, as the agent would spool it."""
 
-    def __init__(self, folder: Path, mountpoint: Path) -> None:
+    def __init__(self, folder: Path, mountpoint: Path, interval: float) -> None:
         self.said: list[Testimony] = []
         self.sections: list[Section] = []
         self.cursors = CursorFolder(folder / "cursors")
         self.name = str(mountpoint)
-        config = WitnessConfig(include=(self.name,), interval=1.0)
+        config = WitnessConfig(include=(self.name,), interval=interval)
         cursors = self.cursors.of("witness")
-        self.witness = Witnessing(config, WHO, self, cursors, folder, 0.2, lambda: "dirty")
+        self.slept = Clocks(0.0, 0.0, 0.0)
+        """What the clocks show beyond what this machine's do."""
+        self.witness = Witnessing(config, WHO, self, cursors, folder, 0.2, lambda: "dirty", self.clocks)
+
+    def clocks(self) -> Clocks:
+        now, more = read_clocks(), self.slept
+        return Clocks(now.wall + more.wall, now.boot + more.boot, now.monotonic + more.monotonic)
 
     async def testify(self, said: Testimony) -> Spooled | None:
         self.said.append(said)
@@ -65,10 +88,10 @@ class User:
 
 
 @contextlib.asynccontextmanager
-async def witnessing_of(folder: Path, mountpoint: Path) -> AsyncIterator[User]:
+async def witnessing_of(folder: Path, mountpoint: Path, interval: float = 1.0) -> AsyncIterator[User]:
     """Runs until the block ends, which stops it in order."""
     asyncio.get_running_loop().set_default_executor(BackgroundThreads())
-    user = User(folder, mountpoint)
+    user = User(folder, mountpoint, interval)
     running = asyncio.create_task(user.witness.run())
     try:
         yield user
@@ -140,12 +163,206 @@ async def test_fork_has_every_chain_read_back(disk: LoopDisk, tmp_path: Path) ->
     assert user.reports[2].head is not None
 
 
+SLEPT = Clocks(wall=3600.0, boot=3600.0, monotonic=0.0)
+TAKEN_BACK = Clocks(wall=3600.0, boot=0.0, monotonic=0.0)
+PAUSED = Clocks(wall=60.0, boot=60.0, monotonic=60.0)
+
+
+@pytest.mark.parametrize("standstill", [SLEPT, TAKEN_BACK], ids=["slept", "taken back"])
+async def test_chain_is_read_back_after_a_standstill_before_any_record_is_written(
+    standstill: Clocks, disk: LoopDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine taken back to a snapshot would otherwise write over what it promised before it looks."""
+    monkeypatch.setattr(witnessing, "TICK_SECONDS", 1000.0)
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        await user.until_confirmed(1)
+        user.slept, place = standstill, len(user.said)
+        await wait_until(lambda: len(user.reports) == 3, what="the reading")
+        await user.until_confirmed(len(user.confirmed) + 1)
+        between = [said for said in user.said[place:] if isinstance(said, ReadBack)]
+
+    written = user.said[place : user.said.index(between[0])]
+    assert len(written) <= 1  # the one that was under way when the clocks jumped
+    assert [report.cause for report in between] == [ReadCause.RESUME]
+    assert between[0].head == [said for said in user.said[: user.said.index(between[0])] if said][-1].head
+
+
+@pytest.mark.parametrize("standstill", [SLEPT, TAKEN_BACK, PAUSED], ids=["slept", "taken back", "paused"])
+async def test_standstill_is_noticed_long_before_the_next_record_is_due_and_once(
+    standstill: Clocks, disk: LoopDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnessing, "TICK_SECONDS", 0.3)
+    async with witnessing_of(tmp_path, disk.mountpoint, interval=1000.0) as user:
+        await user.until_confirmed(1)
+        user.slept = standstill
+        await wait_until(lambda: len(user.reports) >= 3, what="the reading")
+        await user.until_confirmed(2)
+
+    assert [report.cause for report in user.reports[2:]] == [ReadCause.RESUME]
+
+
+async def test_chain_is_read_back_once_a_day_and_what_rotted_since_is_told(
+    disk: LoopDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_keeper, "DAY_SECONDS", 2.5)
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        await user.until_confirmed(2)
+        with chain_of(disk).open("r+b") as file:
+            file.seek(4096 + 100)
+            file.write(b"rot")
+        await wait_until(lambda: user.reports[-1].cause is ReadCause.DAILY, what="the daily reading")
+        daily = user.reports[-1]
+        place = len(user.confirmed)
+        await user.until_confirmed(place + 1)
+
+    assert daily.broken == [1]
+    assert daily.head is not None
+    assert user.confirmed[place].head.seq == daily.head.seq + 1
+
+
+def chain_of(disk: LoopDisk) -> Path:
+    return disk.mountpoint / ".holdfast" / INSTALL_ID / "chain"
+
+
+def deleted(chain: Path) -> None:
+    chain.unlink()
+
+
+def exchanged(chain: Path) -> None:
+    fresh = chain.with_name("fresh")
+    fresh.write_bytes(bytes(chain.stat().st_size))
+    fresh.rename(chain)
+
+
+def truncated(chain: Path) -> None:
+    os.truncate(chain, 0)
+
+
+def written_over(chain: Path) -> None:
+    with chain.open("r+b") as file:
+        file.write(bytes(chain.stat().st_size))
+
+
+@pytest.mark.parametrize("harm", [deleted, exchanged, truncated, written_over])
+async def test_chain_that_is_gone_is_told_with_the_next_record(
+    harm: Callable[[Path], None], disk: LoopDisk, tmp_path: Path
+) -> None:
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        before = await user.until_confirmed(1)
+        harm(chain_of(disk))
+        await wait_until(lambda: len(user.reports) >= 4, what="the loss and the new chain to be told")
+        lost, begun = user.reports[2:4]
+        await wait_until(
+            lambda: user.confirmed[-1].chain_id == begun.chain_id, what="a record in the new one"
+        )
+
+    assert (lost.cause, lost.head, lost.mounted) == (ReadCause.CHANGED, None, True)
+    assert lost.chain_id in ("", before.chain_id)
+    assert (begun.cause, begun.chain_id != before.chain_id) == (ReadCause.BEGUN, True)
+
+
+async def test_chain_put_back_in_place_to_an_earlier_state_is_told_with_the_next_record(
+    disk: LoopDisk, tmp_path: Path
+) -> None:
+    """As a restore does that writes into the files that are there."""
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        first = await user.until_confirmed(1)
+        earlier = chain_of(disk).read_bytes()
+        await user.until_confirmed(3)
+        with chain_of(disk).open("r+b") as file:
+            file.write(earlier)
+        await wait_until(lambda: len(user.reports) == 3, what="the reading")
+
+    lost = user.reports[2]
+    assert (lost.cause, lost.chain_id) == (ReadCause.CHANGED, first.chain_id)
+    assert lost.head is not None
+    assert lost.head.seq < user.confirmed[2].head.seq
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "ext2"])
+async def test_volume_formatted_anew_at_the_same_place_is_told_at_once(
+    filesystem: str, disk: LoopDisk, tmp_path: Path
+) -> None:
+    async with witnessing_of(tmp_path, disk.mountpoint, interval=1000.0) as user:
+        before = await user.until_confirmed(1)
+        await unmounted(disk)
+        run(f"mkfs.{filesystem}", "-q", "-F", disk.device)
+        run("mount", "-t", filesystem, disk.device, str(disk.mountpoint))
+        await wait_until(lambda: user.reports[-1].cause is ReadCause.BEGUN, what="another chain")
+        await wait_until(lambda: user.reports[-1].chain_id != before.chain_id, what="another chain")
+
+    absent = user.reports[-2]
+    assert (absent.cause, absent.mounted, absent.chain_id) == (ReadCause.MOUNT, True, "")
+    assert absent.identity.filesystem_id != user.reports[0].identity.filesystem_id
+
+
+async def test_volume_that_is_excluded_while_the_agent_runs_ends_in_order_and_is_not_missed(
+    disk: LoopDisk, tmp_path: Path
+) -> None:
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        await user.until_confirmed(1)
+        excluded = WitnessConfig(include=(user.name,), exclude=(user.name,), interval=1.0)
+        replanned = await user.witness.configure(excluded, 0.2)
+        await wait_until(lambda: user.confirmed[-1].clean_stop, what="the last record")
+        await wait_until(lambda: facts_of(user)["witness_enabled"] is False, what="the facts to go")
+        last = len(user.said)
+        await unmounted(disk)
+        await wait_until(lambda: user.name not in named(user), what="the volume to be gone")
+        looks = len(user.sections)
+        await wait_until(lambda: len(user.sections) > looks + 3, what="three more looks")
+        disk.mount()
+
+    assert (replanned.begun, replanned.ended) == ([], [user.name])
+    assert len(user.said) == last
+
+
+async def test_volume_that_is_included_again_goes_on_with_its_chain(disk: LoopDisk, tmp_path: Path) -> None:
+    """Not before the first keeper is done, whatever it waits for: two at once would give one number to two records."""
+    fsfreeze = needs.tool("fsfreeze", package="util-linux")
+    included = WitnessConfig(include=(str(disk.mountpoint),), interval=1.0)
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        before = await user.until_confirmed(1)
+        run(fsfreeze, "-f", str(disk.mountpoint))
+        try:
+            off = await user.witness.configure(structs.replace(included, enabled=False), 0.2)
+            on = await user.witness.configure(included, 0.2)
+        finally:
+            run(fsfreeze, "-u", str(disk.mountpoint))
+        place = await wait_until(
+            lambda: next((n for n, said in enumerate(user.confirmed) if said.clean_stop), 0), what="its end"
+        )
+        await user.until_confirmed(place + 2)
+
+    assert (off.ended, on.begun) == ([user.name], [])
+    numbers = [said.head.seq for said in user.confirmed]
+    assert {said.chain_id for said in user.confirmed} == {before.chain_id}
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_interval_is_changed_without_a_break(disk: LoopDisk, tmp_path: Path) -> None:
+    async with witnessing_of(tmp_path, disk.mountpoint, interval=1000.0) as user:
+        await user.until_confirmed(1)
+        replanned = await user.witness.configure(WitnessConfig(include=(user.name,), interval=1.0), 0.2)
+        await user.until_confirmed(3)
+
+    assert (replanned.begun, replanned.ended, len(user.reports)) == ([], [], 2)
+    assert facts_of(user)["witness_interval_seconds"] == 1.0
+
+
+def facts_of(user: User) -> dict[str, Value]:
+    return next(each.facts for each in user.sections[-1].resources if each.name == user.name)
+
+
+def named(user: User) -> set[str]:
+    return {each.name for each in user.sections[-1].resources}
+
+
 async def test_volume_that_is_not_mounted_any_more_is_missed_and_greeted_when_it_is_back(
     disk: LoopDisk, tmp_path: Path
 ) -> None:
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
-        disk.unmount()
+        await unmounted(disk)
         await wait_until(lambda: len(user.reports) == 3, what="the volume to be missed")
         disk.mount()
         await wait_until(lambda: len(user.reports) == 4, what="the volume to be read")
