@@ -210,6 +210,7 @@ class Standing:
         merged = Machine(
             machine_id=machine.machine_id or before.machine_id,
             instance_id=machine.instance_id or before.instance_id,
+            host=machine.host or before.host,
         )
         words = ", ".join(parts)
         record = structs.replace(node.record, machine=merged)
