@@ -141,7 +141,7 @@ class Standing:
         passage = node.record.passage
         assert passage is not None, "the caller has looked"
         said = fate(passage)
-        node.record = structs.replace(node.record, passage=None)
+        node.record = structs.replace(node.record, passage=None, fate=said)
         self._passing.discard(node.name)
         key = ("node", node.name)
         folded = state_event(
@@ -181,7 +181,14 @@ class Standing:
             for record in node.chains.values()
             if record.state is ChainState.OPEN
         }
-        passage = Passage(boot_id=node.record.boot_id, previous_boot_id=previous, since=at, chains=chains)
+        promised = {chain: head.seq for chain in chains if (head := node.chains[chain].promised) is not None}
+        passage = Passage(
+            boot_id=node.record.boot_id,
+            previous_boot_id=previous,
+            since=at,
+            chains=chains,
+            promised=promised,
+        )
         node.record = structs.replace(node.record, passage=passage)
         self._passing.add(node.name)
 
