@@ -34,7 +34,7 @@ from holdfast_agent.errors import ConfigInvalid, EventRefused
 from holdfast_agent.identity import Standing, StateFolder
 from holdfast_agent.link import Link
 from holdfast_agent.link_user import LinkStanding
-from holdfast_agent.machine_profile import PreviousBoot, disabled, profile, session_taken_over, this_machine
+from holdfast_agent.machine_profile import PreviousBoot, configured, profile, session_taken_over, this_machine
 from holdfast_agent.probe import ProbeContext, boot_clock
 from holdfast_agent.probes.kernel_pattern import KernelEvent
 from holdfast_agent.registry import ProbeKind
@@ -162,7 +162,7 @@ class Agent:
                 task.cancel()
 
     async def _be_born(self) -> None:
-        capabilities = [*self._runner.capabilities(), *disabled(self._config, self._kinds)]
+        capabilities = [*self._runner.capabilities(), *configured(self._config, self._kinds)]
         capabilities.sort(key=lambda each: each.name)
         said = profile(self._standing, self._machine, self._previous_boot)
         birth = self._session.birth(stamp(), said, capabilities, self._spool_facts())

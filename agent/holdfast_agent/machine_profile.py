@@ -58,13 +58,17 @@ def profile(standing: Standing, known_by: Machine, previous: PreviousBoot) -> Pr
     )
 
 
-def disabled(config: AgentConfig, kinds: dict[str, ProbeKind]) -> list[Capability]:
-    """What the configuration forbids, and what that costs."""
+def configured(config: AgentConfig, kinds: dict[str, ProbeKind]) -> list[Capability]:
+    """What the configuration forbids, with what that costs; and the witness, where it keeps records. On which volumes and
+    how, its section says."""
     costs = {name: kinds[name].cost for name, probe in config.probes.items() if not probe.enabled}
     if not config.witness.enabled:
         costs[survey.SECTION] = survey.COST
     reason = "disabled in the configuration"
-    return [Capability(name=name, available=False, reason=reason, cost=cost) for name, cost in costs.items()]
+    said = [Capability(name=name, available=False, reason=reason, cost=cost) for name, cost in costs.items()]
+    if config.witness.enabled and sys.platform == "linux":
+        said.append(Capability(name=survey.SECTION, available=True))
+    return said
 
 
 def session_taken_over(node: str, connection: int) -> Happening:

@@ -156,6 +156,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     """Of the operating system's installation; clones and restored copies share it (machine-id(5))."""
     instance_id: str = ""
     """Of the virtual machine, as the hypervisor or the cloud gave it; a machine made from a copy has another."""
+    host: str = ""
+    """Digest of the name of the host it runs on; another one after it moved, with or without a boot."""
 
 
 class Birth(Header, frozen=True, kw_only=True, tag="birth", tag_field="kind"):

@@ -332,6 +332,8 @@ def test_volumes_to_be_witnessed_are_changed_alive(
 
         assert (last.chain_id, last == witnesses(peer, a)[-1]) == (first.chain_id, True)
         assert set(facts) == {"witness_enabled", "witness_reason", "witness_wanted"}
+        (capability,) = [each for each in births(peer)[0].capabilities if each.name == "witness"]
+        assert (capability.available, capability.reason) == (True, "")
         lines = agent.said("witness configured")
         assert [(line["begun"], line["ended"]) for line in lines] == [([b], [a]), ([], [b])]
         assert [line["needs_restart"] for line in agent.said("configuration applied")] == [[], []]

@@ -79,6 +79,10 @@ def test_settled_breaches_make_room_first() -> None:
     assert [one.at for one in record.breaches] == [0, *range(2, BREACHES_MAX + 1)]
 
 
+def on(host: str, instance: str = "vm-1") -> Machine:
+    return Machine(instance_id=instance, host=host)
+
+
 @pytest.mark.parametrize(
     ("read", "event"),
     [
@@ -87,6 +91,37 @@ def test_settled_breaches_make_room_first() -> None:
         (report(previous_boot="unknown"), EventClass.CLEAN_REBOOT),
         (report(machine=Machine(instance_id="vm-2")), EventClass.HOST_MOVE),
         (report(machine=Machine()), EventClass.GUEST_CRASH),
+        (report(previous_boot="dirty", machine=on("host-1")), EventClass.GUEST_CRASH),
+        (report(previous_boot="clean", machine=on("host-1")), EventClass.CLEAN_REBOOT),
+        (report(previous_boot="dirty", machine=on("host-2")), EventClass.HOST_CRASH),
+        (report(previous_boot="clean", machine=on("host-2")), EventClass.HOST_MOVE),
+        (report(previous_boot="unknown", machine=on("host-2")), EventClass.HOST_MOVE),
+        (report(previous_boot="dirty", machine=on("")), EventClass.GUEST_CRASH),
+        (report(previous_boot="dirty", machine=on("host-2", "vm-2")), EventClass.HOST_MOVE),
+        (
+            report(boot_id="boot-1", epoch=1, cause=ReadCause.RESUME, machine=on("host-2")),
+            EventClass.HOST_MOVE,
+        ),
+        (
+            report(
+                boot_id="boot-1",
+                epoch=1,
+                cause=ReadCause.RESUME,
+                identity=identity(mount_id=7),
+                machine=on("host-1"),
+            ),
+            None,
+        ),
+        (
+            report(
+                boot_id="boot-1",
+                epoch=1,
+                cause=ReadCause.RESUME,
+                identity=identity(mount_id=7),
+                machine=on(""),
+            ),
+            None,
+        ),
         (report(boot_id="boot-1", epoch=2, identity=identity(mount_id=7)), EventClass.AGENT_RESTART),
         (report(boot_id="boot-1", epoch=1, identity=identity(mount_id=8)), EventClass.REMOUNT),
         (report(boot_id="boot-1", epoch=1, cause=ReadCause.MOUNT), EventClass.REMOUNT),
@@ -97,7 +132,10 @@ def test_what_was_survived_is_named_by_what_is_known_of_it(
     read: ChainReport, event: EventClass | None
 ) -> None:
     """A crash that nobody saw tests nothing: not known is taken for the weaker event."""
-    assert event_class(known(), read) is event
+    record = known()
+    record = structs.replace(record, writer=structs.replace(record.writer, host="host-1"))
+
+    assert event_class(record, read) is event
 
 
 def test_survivals_are_counted_by_class_and_only_crashes_test_a_volume() -> None:

@@ -10,6 +10,7 @@ from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import State
+from holdfast_collector.web.shapes import node_detail
 from holdfast_wire import Ack, ChainHead, Expect, ReadCause, VolumeIdentity, Witness
 from holdfast_wire.message import DeathReason
 from tests.collector.fleet import WARM, Desk, commit_of, published, rejected
@@ -500,6 +501,34 @@ def test_a_clean_reboot_is_told_once_with_what_came_through() -> None:
         ("clean_reboot", "/srv", "n1")
     ]
     assert chain(upon).survived.keys() == {"clean_reboot"}
+
+
+def test_what_a_boot_was_is_kept_with_its_evidence_as_fields() -> None:
+    """A summary is cut and read by people; what was promised and what was found must not have to be parsed out of it."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 10)
+    agent.disk.cut(3)
+    agent.reboot(at + 30)
+    upon.feed(agent.born(at + 40, "dirty", "EXT4-fs: recovery complete"), at + 40)
+    before = upon.collector.nodes["n1"].record.fate
+    for later in (41, 75):
+        upon.feed(agent.read(at + later, previous_boot="dirty"), at + later)
+
+    fate = node_detail(upon.collector.nodes["n1"], [], [], []).last_boot
+
+    assert before is None
+    assert fate is not None
+    (volume,) = fate.volumes
+    assert (fate.kind, fate.boot_id, fate.previous_boot_id) == ("crash", "boot-2", "boot-1")
+    assert (fate.previous_stop, fate.previous_stop_evidence) == ("dirty", "EXT4-fs: recovery complete")
+    assert (volume.volume, volume.conclusion, volume.promised_seq, volume.found_seq) == (
+        "/srv",
+        "lost_tail",
+        10,
+        3,
+    )
+    assert "after a boot" in volume.evidence
+    assert fate.summary == "crash: it crashed, and flushed data is gone; harmed: /srv (lost tail)"
 
 
 def test_a_reboot_whose_volumes_are_not_read_is_told_after_two_minutes() -> None:

@@ -9,6 +9,7 @@ from holdfast_agent.command.glance import Glance, glance
 from holdfast_agent.command.glance_table import witness_state
 from holdfast_agent.config import AgentConfig
 from holdfast_agent.registry import ProbeKind, probe_kinds
+from holdfast_agent.witness.host_linux import NOT_TOLD, host_digest
 from holdfast_agent.witness.survey import COST as WITNESS_COST
 from holdfast_agent.witness.survey import SECTION as WITNESS
 from holdfast_wire import Section, SectionStatus
@@ -72,6 +73,8 @@ def _witness(seen: Glance, *, wanted: bool) -> bool:
         cost = f"; {seen.costs[each.name]}" if each.facts.get("witness_enabled") else ""
         said = f"{each.name} {state}{cost}"
         print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT + "  "))
+    if section.status is SectionStatus.OK and not host_digest():
+        print(textwrap.fill(NOT_TOLD, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
     return bool(section.missing)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
+from holdfast_agent.witness.host_linux import host_digest
 from holdfast_wire import Machine
 
 SYSFS = Path("/sys")
@@ -64,6 +65,7 @@ def machine(rootfs: Path = Path("/"), sysfs: Path = SYSFS) -> Machine:
     return Machine(
         machine_id=_line(rootfs / "etc" / "machine-id"),
         instance_id=next((each for each in candidates if each.lower() not in _MEANINGLESS), ""),
+        host=host_digest(rootfs),
     )
 
 

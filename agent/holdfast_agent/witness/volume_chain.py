@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_agent.core.chain import SLOT_BYTES, instance_digest, ring_bytes
 from holdfast_agent.core.chain_writer import Answer, ChainWriter, Moment
@@ -21,6 +21,7 @@ from holdfast_agent.identity import Standing
 from holdfast_agent.probe import boot_clock
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.witness.chain_store import ChainStore, NoPlace
+from holdfast_agent.witness.host_linux import host_digest
 from holdfast_agent.witness.identity_linux import SYSFS, device_id, filesystem_id
 from holdfast_agent.witness.ring_file_linux import (
     AppendFailed,
@@ -82,6 +83,8 @@ class VolumeChain:
         self._failed_on_mount = 0
         self._metadata_seq = 0
         self._absence_told = False
+        self._machine = who.machine
+        """As of the newest reading: the host changes without a boot."""
 
     @property
     def open(self) -> bool:
@@ -93,6 +96,7 @@ class VolumeChain:
     def read(self, cause: ReadCause) -> None:
         """Read the chain back from the medium, say what was found, and go on from there; begin one where there is none."""
         known = self._writer.chain_id if self._writer is not None else self._remembered
+        self._machine = structs.replace(self._who.machine, host=host_digest())
         try:
             with self._busy():
                 mount_id = mount_holding(Path(self._volume.path), self._volume.number)
@@ -269,7 +273,7 @@ class VolumeChain:
         self._say(
             ReadBack(
                 identity=identity,
-                machine=self._who.machine,
+                machine=self._machine,
                 cause=cause,
                 read_mode=read.mode,
                 chain_id=found.chain_id,
@@ -299,7 +303,7 @@ class VolumeChain:
         for read, metadata_seq in others:
             self._tell(identity, read, cause, metadata_seq)
         if not others:
-            self._say(ReadBack(identity=identity, machine=self._who.machine, cause=cause))
+            self._say(ReadBack(identity=identity, machine=self._machine, cause=cause))
 
     def _unreadable(self, cause: ReadCause, known: str, error: OSError) -> None:
         """Nothing can be said of the chain. Only where one is known to have been is that worth a report."""
@@ -308,7 +312,7 @@ class VolumeChain:
         told = self._close(reason, denied=error.errno in (errno.EACCES, errno.EPERM))
         if known and not told:
             identity = VolumeIdentity(volume=self._volume.volume, fstype=self._volume.fstype)
-            machine = self._who.machine
+            machine = self._machine
             self._say(ReadBack(identity=identity, machine=machine, cause=cause, read_error=said))
 
     def _begin(self, identity: VolumeIdentity, known: str) -> None:

@@ -107,6 +107,8 @@ class Writer(Struct, frozen=True, kw_only=True):
     """Of its newest message, on its boot-time clock."""
     instance_id: str = ""
     machine_id: str = ""
+    host: str = ""
+    """Digest of the host it ran on."""
     filesystem_id: str = ""
     device_id: str = ""
     mount_id: int = 0

@@ -222,6 +222,7 @@ def writer_of(report: ChainReport) -> Writer:
         mono=report.mono,
         instance_id=report.machine.instance_id,
         machine_id=report.machine.machine_id,
+        host=report.machine.host,
         filesystem_id=report.identity.filesystem_id,
         device_id=report.identity.device_id,
         mount_id=report.identity.mount_id,

@@ -9,6 +9,8 @@ from msgspec import Struct, field, structs
 from holdfast_collector.core.comparison import Conclusion
 from holdfast_wire.message import Value
 
+SHOWN_MAX = 10
+"""Volumes that a summary names; the rest is in the fields."""
 PATIENCE_SECONDS = 120.0
 """A chain's second read comes half a minute after the first; an agent that starts late is given some more."""
 
@@ -32,15 +34,66 @@ class Passage(Struct, frozen=True, kw_only=True):
     """chain_id → conclusion, of those that were read."""
     words: dict[str, str] = field(default_factory=dict)
     """chain_id → what was found, in words."""
+    promised: dict[str, int] = field(default_factory=dict)
+    """chain_id → the newest record that was promised before the boot."""
+    found: dict[str, int] = field(default_factory=dict)
+    """chain_id → the newest whole record that was read after it."""
+
+
+class VolumeFate(Struct, frozen=True, kw_only=True):
+    """What one volume came back as."""
+
+    volume: str
+    chain_id: str
+    conclusion: str
+    """One of `comparison.Conclusion`; empty: it was not read."""
+    promised_seq: int | None
+    """The newest record it had promised; null: none."""
+    found_seq: int | None
+    """The newest whole one that was read back; null: it was not read, or none is whole."""
+    evidence: str
 
 
 class Fate(Struct, frozen=True, kw_only=True):
-    """What a boot turned out to be."""
+    """What a boot turned out to be, with what shows it."""
 
     kind: str
     """One of `KINDS`."""
     summary: str
-    fields: dict[str, Value]
+    since: float
+    """When the machine was first heard after it, collector's clock."""
+    boot_id: str
+    previous_boot_id: str
+    previous_stop: str
+    """clean, dirty or unknown."""
+    previous_stop_evidence: str
+    identity: str
+    """What changed of the machine's identity, in words."""
+    volumes: tuple[VolumeFate, ...]
+
+    @property
+    def fields(self) -> dict[str, Value]:
+        """Of the event."""
+        return {
+            "fate": self.kind,
+            "previous_stop": self.previous_stop,
+            "previous_stop_evidence": self.previous_stop_evidence,
+            "boot_id": self.boot_id,
+            "previous_boot_id": self.previous_boot_id,
+            "identity": self.identity,
+            "survived": ", ".join(one.volume for one in self.volumes if one.conclusion == "survived"),
+            "harmed": "; ".join(sorted(one.evidence for one in self.volumes if _unlike(one)))[:1000],
+            "unread": ", ".join(one.volume for one in self.volumes if not one.conclusion),
+        }
+
+
+def _unlike(one: VolumeFate) -> bool:
+    """Whether a volume was read and came back as something else than whole."""
+    return one.conclusion not in ("", Conclusion.SURVIVED.value)
+
+
+def _named(one: VolumeFate) -> str:
+    return f"{one.volume} ({one.conclusion.replace('_', ' ')})"
 
 
 _BY_OUTCOME: tuple[tuple[str, frozenset[Conclusion], str], ...] = (
@@ -57,13 +110,26 @@ _BY_OUTCOME: tuple[tuple[str, frozenset[Conclusion], str], ...] = (
     ("crash", frozenset({Conclusion.LOST_TAIL, Conclusion.TORN}), "it crashed, and flushed data is gone"),
 )
 """The worst first: what explains the others."""
+_HARMLESS = frozenset(
+    {
+        Conclusion.ADOPTED,
+        Conclusion.NEW,
+        Conclusion.CLOSED,
+        Conclusion.RESET,
+        Conclusion.LEFT_BEHIND,
+        Conclusion.BEHIND,
+    }
+)
+"""Of a volume that neither came back whole nor lost anything that it had promised."""
 KINDS = (*(kind for kind, _, _ in _BY_OUTCOME), "clean_reboot", "unknown")
 
 
-def noted(passage: Passage, chain_id: str, conclusion: Conclusion, words: str) -> Passage:
-    """The passage with what one chain came back as. The last word on a chain counts."""
+def noted(passage: Passage, chain_id: str, conclusion: Conclusion, words: str, found: int = 0) -> Passage:
+    """The passage with what one chain came back as. The last word on a chain counts. `found`: the newest whole record;
+    0: none."""
     return structs.replace(
         passage,
+        found={**passage.found, chain_id: found},
         outcomes={**passage.outcomes, chain_id: conclusion.value},
         words={**passage.words, chain_id: words},
     )
@@ -81,38 +147,49 @@ def fate(passage: Passage) -> Fate:
     kind, story = next(
         ((kind, story) for kind, outcomes, story in _BY_OUTCOME if seen & outcomes), _by_stop(passage)
     )
-    survived = sorted(passage.chains.get(c, "") for c in _with(passage, Conclusion.SURVIVED))
-    unread = sorted(volume for chain, volume in passage.chains.items() if chain not in passage.outcomes)
-    harmed = sorted(
-        words for chain, words in passage.words.items() if chain not in _with(passage, Conclusion.SURVIVED)
+    volumes = tuple(
+        sorted(
+            (_volume(passage, chain) for chain in passage.chains), key=lambda one: (one.volume, one.chain_id)
+        )
     )
     parts = [story]
     if passage.identity:
         parts.append(passage.identity)
-    parts.extend(harmed)
-    if survived:
-        parts.append(f"came back whole: {', '.join(survived)}")
-    if unread:
-        parts.append(f"not read: {', '.join(unread)}")
+    for words, names in (
+        ("harmed", [_named(one) for one in volumes if _unlike(one) and one.conclusion not in _HARMLESS]),
+        ("came back whole", [one.volume for one in volumes if one.conclusion == Conclusion.SURVIVED.value]),
+        ("besides", [_named(one) for one in volumes if _unlike(one) and one.conclusion in _HARMLESS]),
+        ("not read", [one.volume for one in volumes if not one.conclusion]),
+    ):
+        if names:
+            parts.append(f"{words}: {_listed(names)}")
     return Fate(
         kind=kind,
         summary=f"{kind.replace('_', ' ')}: {'; '.join(parts)}"[:1000],
-        fields={
-            "fate": kind,
-            "previous_stop": passage.stop,
-            "previous_stop_evidence": passage.stop_evidence,
-            "boot_id": passage.boot_id,
-            "previous_boot_id": passage.previous_boot_id,
-            "identity": passage.identity,
-            "survived": ", ".join(survived),
-            "harmed": "; ".join(harmed)[:1000],
-            "unread": ", ".join(unread),
-        },
+        since=passage.since,
+        boot_id=passage.boot_id,
+        previous_boot_id=passage.previous_boot_id,
+        previous_stop=passage.stop,
+        previous_stop_evidence=passage.stop_evidence,
+        identity=passage.identity,
+        volumes=volumes,
     )
 
 
-def _with(passage: Passage, conclusion: Conclusion) -> list[str]:
-    return [chain for chain, outcome in passage.outcomes.items() if outcome == conclusion.value]
+def _volume(passage: Passage, chain: str) -> VolumeFate:
+    return VolumeFate(
+        volume=passage.chains[chain],
+        chain_id=chain,
+        conclusion=passage.outcomes.get(chain, ""),
+        promised_seq=passage.promised.get(chain) or None,
+        found_seq=passage.found.get(chain) or None,
+        evidence=passage.words.get(chain, ""),
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN_MAX])
+    return f"{shown} and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else shown
 
 
 def _by_stop(passage: Passage) -> tuple[str, str]:

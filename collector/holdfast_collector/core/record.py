@@ -3,7 +3,7 @@
 from msgspec import Struct, field
 
 from holdfast_collector.core.chain import ChainRecord
-from holdfast_collector.core.reboot_fate import Passage
+from holdfast_collector.core.reboot_fate import Fate, Passage
 from holdfast_rules import Alert
 from holdfast_rules.verdict import Verdict
 from holdfast_wire import Birth, Machine, Position
@@ -46,6 +46,8 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
     """How it became another one, in words, until an operator takes note."""
     passage: Passage | None = None
     """A boot whose outcome is not told yet."""
+    fate: Fate | None = None
+    """What the newest boot was, once that is told."""
 
 
 class RestoreWindow(Struct, frozen=True, kw_only=True):

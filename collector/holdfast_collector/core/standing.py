@@ -148,7 +148,7 @@ class Standing:
         passage = node.record.passage
         assert passage is not None, "the caller has looked"
         said = fate(passage)
-        node.record = structs.replace(node.record, passage=None)
+        node.record = structs.replace(node.record, passage=None, fate=said)
         self._passing.discard(node.name)
         key = ("node", node.name)
         folded = state_event(
@@ -188,7 +188,14 @@ class Standing:
             for record in node.chains.values()
             if record.state is ChainState.OPEN
         }
-        passage = Passage(boot_id=node.record.boot_id, previous_boot_id=previous, since=at, chains=chains)
+        promised = {chain: head.seq for chain in chains if (head := node.chains[chain].promised) is not None}
+        passage = Passage(
+            boot_id=node.record.boot_id,
+            previous_boot_id=previous,
+            since=at,
+            chains=chains,
+            promised=promised,
+        )
         node.record = structs.replace(node.record, passage=passage)
         self._passing.add(node.name)
 
@@ -217,6 +224,7 @@ class Standing:
         merged = Machine(
             machine_id=machine.machine_id or before.machine_id,
             instance_id=machine.instance_id or before.instance_id,
+            host=machine.host or before.host,
         )
         words = ", ".join(parts)
         record = structs.replace(node.record, machine=merged)

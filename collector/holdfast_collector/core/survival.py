@@ -1,6 +1,10 @@
 """What a chain that came back whole has been through: the strength of the proof (catalogue B-03).
 
-A guest's reset never tests the caches of its host, so surviving a weaker event says nothing of a stronger one.
+A guest's reset never tests the caches of its host, so surviving a weaker event says nothing of a stronger one. On which
+host a machine runs only some platforms tell. Where it is known to be another one, the run before decides: it ended
+without a shutdown, then what the old host had not written is gone; else the machine was moved, which an orderly host
+does after it wrote everything. Two things look alike here: a host that crashed, and a machine that an operator cut off
+there and started elsewhere.
 """
 
 from enum import StrEnum
@@ -23,8 +27,9 @@ class EventClass(StrEnum):
 
 
 STRENGTH = {event: strength for strength, event in enumerate(EventClass)}
-TESTED = frozenset(event for event in EventClass if STRENGTH[event] >= STRENGTH[EventClass.GUEST_CRASH])
-"""Events that test what a volume does with data that was only just flushed."""
+TESTED = frozenset({EventClass.GUEST_CRASH, EventClass.HOST_CRASH})
+"""Events that test what a volume does with data that was only just flushed. A move is prepared: it tests only whether the
+data outlives the host."""
 
 
 def event_class(record: ChainRecord, report: ChainReport) -> EventClass | None:
@@ -34,10 +39,15 @@ def event_class(record: ChainRecord, report: ChainReport) -> EventClass | None:
     nobody saw tests nothing.
     """
     writer, identity = record.writer, report.identity
+    moved = changed(writer.host, report.machine.host)
     if report.boot_id != writer.boot_id:
         if changed(writer.instance_id, report.machine.instance_id):
             return EventClass.HOST_MOVE
+        if moved:
+            return EventClass.HOST_CRASH if report.previous_boot == "dirty" else EventClass.HOST_MOVE
         return EventClass.GUEST_CRASH if report.previous_boot == "dirty" else EventClass.CLEAN_REBOOT
+    if moved:
+        return EventClass.HOST_MOVE
     if report.cause is ReadCause.MOUNT or (
         identity.mount_id and writer.mount_id and identity.mount_id != writer.mount_id
     ):

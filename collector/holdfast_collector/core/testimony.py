@@ -241,7 +241,9 @@ class Testimony:
         for one in heard:
             self._keep(node, one.record, commit)
             if one.conclusion is not None and passage is not None and one.record.chain_id in passage.chains:
-                passage = noted(passage, one.record.chain_id, one.conclusion, one.words)
+                passage = noted(
+                    passage, one.record.chain_id, one.conclusion, one.words, _newest_read(one.record)
+                )
             if one.conclusion is not None:
                 notes.append(("chain compared", f"{one.record.volume}: {one.conclusion.value}"))
             for breach in one.breaches:
@@ -384,6 +386,11 @@ class Testimony:
         for chain_id in node.chains:
             self._behind.discard((node.name, chain_id))
             self._unhold(node.name, chain_id)
+
+
+def _newest_read(record: ChainRecord) -> int:
+    """The newest whole record that was read of a chain; 0: none."""
+    return record.reads[-1].seq if record.reads else 0
 
 
 def _expect(node: str, install_id: str, volume: str, records: list[ChainRecord]) -> Publish:

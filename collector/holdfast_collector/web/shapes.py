@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import UNSET, Struct, UnsetType
 
 from holdfast_collector.core.node import HeldSection, Node
+from holdfast_collector.core.reboot_fate import Fate
 from holdfast_collector.core.record import EventCount, Resolved, Tracked
 from holdfast_collector.core.ruled import Ruled
 from holdfast_collector.web.fleet import NodeState, state_of
@@ -123,6 +124,8 @@ class NodeDetail(Struct, frozen=True, kw_only=True):
     """Boot ids in the order they were met."""
     claimants: dict[str, float]
     """Other installations that speak under this name → when last."""
+    last_boot: Fate | None
+    """What its newest boot was: how the run before ended, and what each volume came back as. Null: none was met yet."""
     capabilities: list[Capability]
     spool: SpoolState | None
     sections: list[SectionShape]
@@ -315,6 +318,7 @@ def node_detail(
         seq=node.position.seq,
         boots=node.record.boots,
         claimants=dict(node.claimants),
+        last_boot=node.record.fate,
         capabilities=birth.capabilities if birth else [],
         spool=node.spool,
         sections=[section_shape(held) for held in node.sections.values()],

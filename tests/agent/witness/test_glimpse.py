@@ -45,3 +45,16 @@ def test_glimpse_shows_how_a_volume_is_read_and_writes_nothing(tmp_path: Path) -
         assert "witness_mode" not in before.said[name].facts
         assert after.said[name].facts["witness_mode"] == "direct"
         assert name in after.costs
+
+
+@pytest.mark.system
+def test_dead_filesystem_is_said_and_spoils_no_other_volume(tmp_path: Path) -> None:
+    """XFS that has shut down answers every question with EIO."""
+    with LoopDisk(tmp_path, "xfs") as disk:
+        name = str(disk.mountpoint)
+        disk.shut_down()
+        config = AgentConfig(state_dir=str(tmp_path / "state"), witness=WitnessConfig(include=(name,)))
+        said = glimpse(config).said[name]
+
+        assert said.facts["witness_reason"] == "its chain cannot be read (Input/output error)"
+        assert (said.facts["witness_enabled"], said.denied) == (False, False)
