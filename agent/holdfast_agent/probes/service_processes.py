@@ -5,10 +5,11 @@ Users' own units and sessions are no services of the machine, but a database is 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.engines.engine import Running
 from holdfast_agent.probes.engines.known import engine_of
 from holdfast_agent.probes.process_table import Process
@@ -54,6 +55,20 @@ def service_of(cgroup: str) -> tuple[str, bool]:
                 if part.endswith(".service"):
                     return ("", False) if part.startswith(_PLUMBING) else (part, True)
     return "", False
+
+
+def containers_of(found: Iterable[Group], containers: Sequence[ContainerRaw]) -> dict[str, ContainerRaw]:
+    """Name of a group → the container that it is; a unit that runs a container has the container's main process."""
+    by_pid = {each.pid: each for each in containers if each.pid}
+    by_name = {f"{each.runtime}-{each.id[:12]}": each for each in containers}
+    belonging: dict[str, ContainerRaw] = {}
+    for group in found:
+        container = by_name.get(group.name) or next(
+            (by_pid[process.pid] for process in group.processes if process.pid in by_pid), None
+        )
+        if group.name and container is not None:
+            belonging[group.name] = container
+    return belonging
 
 
 def groups(processes: Iterable[Process], cgroups: Mapping[int, str]) -> list[Group]:

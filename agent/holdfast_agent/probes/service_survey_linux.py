@@ -1,7 +1,7 @@
 """One service looked at: its engine's files, its unit, what it holds open, and where every path leads.
 
 In the order of trust (durability catalogue C2): what the operator declared, what the engine's own files and command line say,
-what the unit declares, what is open for writing. A path that two of them know has the first one's role.
+what the unit or the container engine declares, what is open for writing. A path that two of them know has the first one's role.
 """
 
 import posixpath
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from holdfast_agent.probes.container_raw import ContainerRaw
+from holdfast_agent.probes.container_state import engine_of_image, found_in, told
 from holdfast_agent.probes.engines.engine import Discovery, Found, Running
 from holdfast_agent.probes.engines.known import engine_of
 from holdfast_agent.probes.inside_root_linux import InsideRoot, mount_id_of_path
@@ -17,7 +19,7 @@ from holdfast_agent.probes.open_files_linux import Held, held_by, mapped_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
 from holdfast_agent.probes.state_mounts import hanging_mounts, parsed
-from holdfast_agent.probes.state_raw import OpenFile, ServiceRaw, UnitRaw, View
+from holdfast_agent.probes.state_raw import OpenFile, Place, ServiceRaw, UnitRaw, View
 from holdfast_agent.probes.state_roles import below, role_of_place
 from holdfast_agent.probes.unit_paths import declared_paths
 
@@ -40,7 +42,9 @@ class Survey(Struct, frozen=True, kw_only=True):
     declared: Sequence[tuple[str, Found]]
     """(service, path) of the operator's."""
 
-    def running(self, group: Group, unit: UnitRaw | None) -> ServiceRaw | None:
+    def running(
+        self, group: Group, unit: UnitRaw | None, container: ContainerRaw | None = None
+    ) -> ServiceRaw | None:
         """A service that has processes; None when they are gone before they could be looked at."""
         engines = group.engines[:ENGINES_MAX]
         main = _main(group, unit, engines)
@@ -59,18 +63,46 @@ class Survey(Struct, frozen=True, kw_only=True):
             held.syncs_disabled_by = library or next((d.syncs_disabled_by for d in discoveries), "")
             engine = next(iter(engines), None)
             name = group.name or _own_name(engine, discoveries)
-            found = self._paths(name, discoveries, unit, held, mapped, ids)
+            if container and not group.unit:
+                name = container.service
+            known = [each.path for discovery in discoveries for each in discovery.paths]
+            mounted = found_in(container, known) if container else []
+            found = self._paths(name, discoveries, unit, mounted, held, mapped, ids)
+            by_engine = container is not None and bool(view.denied)
             return ServiceRaw(
                 name=name,
                 unit=unit,
                 engine=_engine_name(engine),
                 found=tuple(found),
-                places={each.path: root.place(each.path) for each in found},
+                places={
+                    each.path: _place(each.path, root, container if by_engine else None) for each in found
+                },
+                container=container,
+                followed_by_engine=by_engine,
                 open_files=tuple(file for file in held.files if file.deleted or file.shadowed),
                 view=view,
                 missing=tuple(_missing(discoveries, held, denied, view)),
                 blind=held.denied,
                 syncs_disabled_by=held.syncs_disabled_by,
+            )
+
+    def contained(self, container: ContainerRaw) -> ServiceRaw | None:
+        """A container without processes, or without any that may be seen; None when it is not known to keep anything."""
+        named = found_in(container)
+        if all(found.confidence == "low" for found in named):
+            return None
+        found = self._merged([self._declared(container.service), named])
+        with InsideRoot(Path("/"), hanging_mounts(parsed(self.own_mounts))) as root:
+            return ServiceRaw(
+                name=container.service,
+                running=container.pid > 0,
+                engine=engine_of_image(container),
+                found=tuple(found),
+                places={each.path: _place(each.path, root, container) for each in found},
+                view=View(mountinfo=self.own_mounts),
+                blind=True,
+                container=container,
+                followed_by_engine=True,
             )
 
     def stopped(self, name: str, unit: UnitRaw | None, engine: str, known: Iterable[Found]) -> ServiceRaw:
@@ -136,6 +168,7 @@ class Survey(Struct, frozen=True, kw_only=True):
         name: str,
         discoveries: list[Discovery],
         unit: UnitRaw | None,
+        mounted: list[Found],
         held: Held,
         mapped: list[str],
         mounts: Collection[int],
@@ -143,7 +176,7 @@ class Survey(Struct, frozen=True, kw_only=True):
         ranks = [
             self._declared(name),
             [found for discovery in discoveries for found in discovery.paths],
-            declared_paths(unit) if unit else [],
+            [*mounted, *(declared_paths(unit) if unit else [])],
         ]
         known = self._merged(ranks)
         files = [
@@ -160,6 +193,16 @@ class Survey(Struct, frozen=True, kw_only=True):
                 path = posixpath.normpath(found.path)
                 merged.setdefault(path, structs.replace(found, path=path))
         return list(merged.values())[:PATHS_MAX]
+
+
+def _place(path: str, root: InsideRoot, container: ContainerRaw | None) -> Place:
+    """Where a path leads; on the machine, where a container is given, to where its engine says it is."""
+    if container is None:
+        return root.place(path)
+    there = told(container, path)
+    return (
+        root.place(there.machine_path) if there.machine_path else Place(error="its engine does not say where")
+    )
 
 
 def _main(group: Group, unit: UnitRaw | None, engines: list[Process]) -> Process:

@@ -3,9 +3,11 @@
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast_agent.probes.cleaners import Cleaner, cleaned_by
+from holdfast_agent.probes.container_raw import ContainerRaw
+from holdfast_agent.probes.container_state import Told, told
 from holdfast_agent.probes.engines.engine import Found
 from holdfast_agent.probes.engines.known import engine_named
 from holdfast_agent.probes.mountinfo import FstabEntry, Mount
@@ -42,6 +44,8 @@ def service_facts(service: ServiceRaw, unresolved: Mapping[str, str]) -> Facts:
     nowhere = bool(service.engine) and not service.found
     stateful = bool(lasting) or nowhere
     facts: Facts = {"state_paths": len(service.found)}
+    if service.container is not None and service.unit is None:
+        facts["description"] = _described(service.container)
     if stateful or not service.blind:
         facts["stateful"] = stateful
     if service.engine:
@@ -78,15 +82,24 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
     name = name_of(service.name, found.path)
     place = service.places.get(found.path, Place(error="not looked at"))
     mount = _mount_of(service, place)
+    there = told(service.container, found.path) if service.container else None
     why = place.error if mount is None else _redirected(service, found)
     untouched = bool(place.error)
-    if mount is None or why:
+    if mount is None and there is not None and there.how in ("layer", "memory"):
+        why, untouched = "", True
+        facts |= _unseen_facts(there, service)
+        memory.keep(name)
+    elif mount is None or why:
         why = why or "its mount is not in the list of mounts"
         facts["resolved"] = False
         memory.keep(name)
     else:
         container = _contained(service, around.machine)
         ending = around.machine.ending(mount, place.resolved_path or found.path, container=container)
+        if there is not None and (
+            there.how != "layer" or service.followed_by_engine or mount.mountpoint == "/"
+        ):
+            ending = _as_told(ending, there)
         facts |= _end_facts(place, mount, ending, around)
         facts |= _moved(name, place, mount, ending, around, memory)
         facts |= _threats(service, found, name, place, ending, around, memory)
@@ -112,6 +125,34 @@ def _redirected(service: ServiceRaw, found: Found) -> str:
     private = unit.private_tmp and (below(found.path, "/tmp") or below(found.path, "/var/tmp"))
     bound = any(below(found.path, each) for each in unit.bind_paths)
     return service.view.denied if private or bound else ""
+
+
+def _described(container: ContainerRaw) -> str:
+    return f"container {container.name} of image {container.image}, {container.status}"[:TEXT_MAX]
+
+
+def _as_told(ending: Ending, there: Told) -> Ending:
+    """The engine knows what a mount is to the container: a `vfs` layer is a folder like any other to the kernel."""
+    mounted = there.how if there.how in ("named", "anonymous", "bind") else ""
+    return structs.replace(
+        ending,
+        container_layer=there.how == "layer",
+        container_volume=mounted,
+        volatile=ending.volatile or there.how == "memory",
+    )
+
+
+def _unseen_facts(there: Told, service: ServiceRaw) -> Facts:
+    """Of a layer or memory that is nowhere on the machine while the container does not run: that is answer enough."""
+    assert service.container is not None, "only a container's engine tells"
+    return {
+        "resolved": True,
+        "fstype": "tmpfs" if there.how == "memory" else service.container.storage_driver,
+        "volatile": there.how == "memory",
+        "container_layer": there.how == "layer",
+        "container_volume": "",
+        "syncs_ignored": False,
+    }
 
 
 def _contained(service: ServiceRaw, machine: Machine) -> bool:
@@ -146,7 +187,8 @@ def _moved(
     name: str, place: Place, mount: Mount, ending: Ending, around: Surroundings, memory: Memory
 ) -> Facts:
     """Whether it is another place than before. A file is replaced by renaming every day, and is no place."""
-    if not (place.exists and place.folder):
+    # A layer's folders have other numbers in the container than on the machine, and new ones in a new container.
+    if not (place.exists and place.folder) or ending.container_layer:
         memory.keep(name)
         return {}
     fingerprint = f"{place.filesystem_id & (1 << 64) - 1:x}:{place.inode}"

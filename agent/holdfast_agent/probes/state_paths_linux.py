@@ -24,12 +24,13 @@ from holdfast_agent.errors import Denied, Unsupported
 from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, Refresh, Watch
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.probes.cleaners import cleaners
+from holdfast_agent.probes.container_socket_linux import read_containers
 from holdfast_agent.probes.engines.engine import Found
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.process_table import processes
-from holdfast_agent.probes.service_processes import groups
+from holdfast_agent.probes.service_processes import containers_of, groups
 from holdfast_agent.probes.service_survey_linux import Survey
 from holdfast_agent.probes.state_facts import Surroundings, name_of, path_facts, service_facts
 from holdfast_agent.probes.state_memory import Memory, Notes
@@ -89,7 +90,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         *(
             ("service", fact)
             for fact in (
-                "stateful", "engine", "state_paths", "state_paths_unresolved", "state_unresolved", "syncs_disabled",
+                "description", "stateful", "engine", "state_paths", "state_paths_unresolved", "state_unresolved", "syncs_disabled",
                 "syncs_disabled_by", "needs_daemon_reload",
             )
         ),
@@ -130,7 +131,12 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         wanted = {group.name for group in found if group.unit} | self._known.keys() | set(self._declared())
         units, systemd_missing = self._units(wanted)
         survey = Survey(procfs=procfs, own_mounts=own, declared=self._declarations())
-        services = [survey.running(group, units.get(group.name)) for group in found]
+        engines = read_containers(self.context.rootfs)
+        by_group = containers_of(found, engines.containers)
+        services = [
+            *(survey.running(group, units.get(group.name), by_group.get(group.name)) for group in found),
+            *(survey.contained(each) for each in engines.containers if each not in by_group.values()),
+        ]
         alive = [service for service in services if service is not None]
         stopped = self._stopped(survey, units, {service.name for service in alive})
         raw = StatePathsRaw(
@@ -141,6 +147,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             services=sorted([*alive, *stopped], key=lambda service: service.name),
             uptime_seconds=self.context.boot_clock(),
             systemd_missing=systemd_missing,
+            containers_missing=engines.missing,
             cut=f"{cut} processes were not looked at" if cut else "",
         )
         self._remember(alive, units)
@@ -183,6 +190,8 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             missing["state paths"] = "there are more than a report carries; those of databases come first"
         if raw.systemd_missing:
             missing["units"] = f"{raw.systemd_missing}; what units declare and depend on is not known"
+        for place, why in raw.containers_missing.items():
+            missing[place] = f"{why}; without it containers that do not run, and their names, are not known"
         if raw.cut:
             missing["processes"] = raw.cut
         self.context.cursors.store(_SEEN_NOTE, msgspec.json.encode(memory.notes()))

@@ -2,6 +2,7 @@
 
 from msgspec import Struct, field
 
+from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.engines.engine import Found
 
 
@@ -86,6 +87,10 @@ class ServiceRaw(Struct, frozen=True, kw_only=True):
     blind: bool = False
     """What it holds open may not be read."""
     syncs_disabled_by: str = ""
+    container: ContainerRaw | None = None
+    """What its container engine says of it; None where it is no container, or none may be asked."""
+    followed_by_engine: bool = False
+    """Its paths were followed on the machine, to where the container engine says they are."""
 
 
 class StatePathsRaw(Struct, frozen=True, kw_only=True):
@@ -102,5 +107,7 @@ class StatePathsRaw(Struct, frozen=True, kw_only=True):
     uptime_seconds: float = 0.0
     systemd_missing: str = ""
     """Why systemd was not asked; empty when it was."""
+    containers_missing: dict[str, str] = field(default_factory=dict)
+    """Socket of a container engine → why it was not asked, and the cure."""
     cut: str = ""
     """What was left out for its number; empty when nothing was."""
