@@ -22,7 +22,7 @@ from typing import Self
 from msgspec import Struct
 
 from holdfast_agent.probe import Unsupported
-from holdfast_agent.probes.state_raw import Place
+from holdfast_agent.probes.state_raw import REFUSED, Place
 
 _LINKS_MAX = 40
 """As the kernel's own limit (path_resolution(7))."""
@@ -99,14 +99,22 @@ class InsideRoot:
     def text(self, path: str) -> str | None:
         """A file's text, its first MiB; None when it is not there, is no file, or may not be read."""
         with self._opened(path, folder=False) as descriptor:
-            if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            try:
+                if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return None
+                return os.read(descriptor, _TEXT_BYTES_MAX).decode("utf-8", "replace")
+            except OSError:
+                self.unreadable.append(path)
                 return None
-            return os.read(descriptor, _TEXT_BYTES_MAX).decode("utf-8", "replace")
 
     def names(self, path: str) -> list[str] | None:
         """The names in a folder, at most 4,000; None as for `text`."""
         with self._opened(path, folder=True) as descriptor:
-            return None if descriptor is None else os.listdir(descriptor)[:_NAMES_MAX]
+            try:
+                return None if descriptor is None else os.listdir(descriptor)[:_NAMES_MAX]
+            except OSError:
+                self.unreadable.append(path)
+                return None
 
     def link(self, path: str) -> str | None:
         """Where a symbolic link points; None when the path is not one."""
@@ -165,11 +173,11 @@ class InsideRoot:
                 way.rest = [name, *left]
                 return
             try:
-                child = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way.descriptors[-1])
+                child, link = _child(name, way.descriptors[-1])
             except OSError as error:
                 way.error, way.rest = error, [name, *(each for each in left if each)]
                 return
-            if not stat.S_ISLNK(os.fstat(child).st_mode):
+            if not link:
                 way.descriptors.append(child)
                 way.names.append(name)
                 continue
@@ -191,6 +199,18 @@ def _entered(root: Path) -> int:
     if sys.platform != "linux":
         raise Unsupported("paths can be followed like this on Linux only")
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _child(name: str, folder: int) -> tuple[int, bool]:
+    """A name in a folder, opened, and whether it is a symbolic link. A dead filesystem lets it be opened, and no more."""
+    if sys.platform != "linux":
+        raise Unsupported("paths can be followed like this on Linux only")
+    child = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return child, stat.S_ISLNK(os.fstat(child).st_mode)
+    except OSError:
+        os.close(child)
+        raise
 
 
 def _reopened(descriptor: int, *, folder: bool) -> int:
@@ -255,4 +275,4 @@ def _bytes(descriptor: int, found: os.stat_result) -> int | None:
 
 
 def _words(error: OSError) -> str:
-    return error.strerror or str(error)
+    return REFUSED if isinstance(error, PermissionError) else error.strerror or str(error)

@@ -19,7 +19,7 @@ from holdfast_agent.probes.open_files_linux import Held, held_by, mapped_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
 from holdfast_agent.probes.state_mounts import hanging_mounts, parsed
-from holdfast_agent.probes.state_raw import OpenFile, Place, ServiceRaw, UnitRaw, View
+from holdfast_agent.probes.state_raw import RIGHTS, OpenFile, Place, ServiceRaw, UnitRaw, View
 from holdfast_agent.probes.state_roles import below, role_of_place
 from holdfast_agent.probes.unit_paths import declared_paths
 
@@ -28,7 +28,7 @@ ENGINES_MAX = 8
 PROCESSES_MAX = 200
 OPEN_PATHS_MAX = 6
 OPEN_FILES = "open files"
-_RIGHTS = "grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+_RIGHTS = f"grant {RIGHTS}"
 _FIRST_BELOW = ("/var/lib", "/var/log", "/srv", "/opt", "/var/opt", "/var/spool", "/var/mail")
 """Folders whose folders are one thing each."""
 
@@ -251,7 +251,7 @@ def _folder(path: str) -> str:
 def _missing(discoveries: list[Discovery], held: Held, unreadable: list[str], view: View) -> list[str]:
     said = [each for discovery in discoveries for each in discovery.missing]
     if unreadable:
-        said.append(f"{', '.join(unreadable[:5])}: permission denied; {_RIGHTS}")
+        said.append(f"{', '.join(unreadable[:5])}: may not or cannot be read; {_RIGHTS}, or look at its disk")
     if view.denied:
         said.append(f"{view.denied}; mounts of its own stay unknown")
     if held.denied:

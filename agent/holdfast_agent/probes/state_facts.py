@@ -13,7 +13,7 @@ from holdfast_agent.probes.engines.known import engine_named
 from holdfast_agent.probes.mountinfo import FstabEntry, Mount
 from holdfast_agent.probes.state_memory import Memory
 from holdfast_agent.probes.state_mounts import Ending, Machine, parsed
-from holdfast_agent.probes.state_raw import OpenFile, Place, ServiceRaw
+from holdfast_agent.probes.state_raw import REFUSED, OpenFile, Place, ServiceRaw
 from holdfast_agent.probes.state_roles import REQUIRED_CLASS, STATEFUL, below
 from holdfast_agent.probes.unit_paths import depends_on
 from holdfast_wire.message import Value
@@ -52,6 +52,7 @@ def service_facts(service: ServiceRaw, unresolved: Mapping[str, str]) -> Facts:
         facts["engine"] = service.engine
     if stateful:
         facts["state_paths_unresolved"] = len(unresolved) + nowhere
+        facts["state_denied"] = _denied(service, unresolved, nowhere=nowhere)
         if nowhere:
             facts["state_unresolved"] = "; ".join(service.missing)[:TEXT_MAX] or "its paths are not known"
         elif unresolved:
@@ -65,6 +66,13 @@ def service_facts(service: ServiceRaw, unresolved: Mapping[str, str]) -> Facts:
     if service.unit is not None:
         facts["needs_daemon_reload"] = service.unit.need_daemon_reload
     return facts
+
+
+def _denied(service: ServiceRaw, unresolved: Mapping[str, str], *, nowhere: bool) -> bool:
+    """Whether one right would show all that is not known of its paths. One that does not run has nothing to look into."""
+    if not (service.running and service.view.denied):
+        return False
+    return nowhere or (bool(unresolved) and set(unresolved.values()) <= {service.view.denied, REFUSED})
 
 
 def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: Memory) -> tuple[Facts, str]:

@@ -35,12 +35,13 @@ from holdfast_agent.probes.service_survey_linux import Survey
 from holdfast_agent.probes.state_facts import Surroundings, name_of, path_facts, service_facts
 from holdfast_agent.probes.state_memory import Memory, Notes
 from holdfast_agent.probes.state_mounts import Machine, parsed
-from holdfast_agent.probes.state_raw import ServiceRaw, StatePathsRaw, UnitRaw
+from holdfast_agent.probes.state_raw import RIGHTS, ServiceRaw, StatePathsRaw, UnitRaw
 from holdfast_agent.probes.state_roles import REQUIRED_CLASS, Role
 from holdfast_agent.probes.systemd_bus_linux import BusLost
 from holdfast_agent.probes.unit_reading_linux import read_units
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
+from holdfast_wire.message import Value
 
 T = TypeVar("T")
 
@@ -87,10 +88,12 @@ class StatePaths(Poll[StatePathsRaw], Watch):
     timeout_seconds = 30.0
     settings_type = StatePathSettings
     emits = (
+        ("node", "services_out_of_sight"),
+        ("node", "services_out_of_sight_right"),
         *(
             ("service", fact)
             for fact in (
-                "description", "stateful", "engine", "state_paths", "state_paths_unresolved", "state_unresolved", "syncs_disabled",
+                "description", "stateful", "engine", "state_paths", "state_paths_unresolved", "state_unresolved", "state_denied", "syncs_disabled",
                 "syncs_disabled_by", "needs_daemon_reload",
             )
         ),
@@ -186,6 +189,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             resources += stated
             if service.missing and facts.get("stateful", True) and (service.found or service.engine):
                 missing[service.name[:200]] = "; ".join(service.missing)[:1000]
+        resources.append(self._node(resources))
         if left == 0:
             missing["state paths"] = "there are more than a report carries; those of databases come first"
         if raw.systemd_missing:
@@ -196,6 +200,13 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             missing["processes"] = raw.cut
         self.context.cursors.store(_SEEN_NOTE, msgspec.json.encode(memory.notes()))
         return Observation(resources=resources, missing=missing)
+
+    def _node(self, resources: list[Resource]) -> Resource:
+        """One missing right is one fact of the node, however many services it hides."""
+        denied = sum(each.facts.get("state_denied") is True for each in resources)
+        facts: dict[str, Value] = {"services_out_of_sight": denied}
+        facts["services_out_of_sight_right"] = RIGHTS if denied else ""
+        return Resource(kind=ResourceKind.NODE, name=self.context.node, facts=facts)
 
     def _declared(self) -> list[str]:
         return [each.service for each in self._settings.declare]

@@ -5,6 +5,11 @@ from msgspec import Struct, field
 from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.engines.engine import Found
 
+RIGHTS = "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+"""What it takes to look into other users' processes and folders."""
+REFUSED = "Permission denied"
+"""How a path ends that may not be followed."""
+
 
 class Place(Struct, frozen=True, kw_only=True):
     """Where a path leads in one service's view of the machine."""

@@ -1,6 +1,6 @@
-"""What is said of a node's exposure: what waits in memory, standstills, copies of the whole machine."""
+"""What is said of a node's exposure: what waits in memory, standstills, copies of the whole machine, state out of sight."""
 
-from holdfast_wire.declaration import FLOAT, INT, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.declaration import FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
 HEALTH: list[Fact] = facts(
     ResourceKind.NODE,
@@ -12,6 +12,8 @@ HEALTH: list[Fact] = facts(
         ("swap_free_ratio", FLOAT, "ratio", "m", "Free swap space over swap space; absent without any."),
         ("freezes_total", INT, "", "c", "Times the machine stood still, or slept, since the agent started."),
         ("freeze_seconds", FLOAT, "seconds", "m", "How long the newest standstill lasted."),
+        ("services_out_of_sight", INT, "", "m", "Services that keep state where the agent may not look."),
+        ("services_out_of_sight_right", STR, "", "", "The right it lacks for that; empty when there is none out of sight."),
     ],
 )  # fmt: skip
 EVENTS: tuple[EventType, ...] = (

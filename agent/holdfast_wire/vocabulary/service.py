@@ -55,6 +55,13 @@ FACTS: list[Fact] = [
                 "",
                 "Why they could not, and what would change it; empty when all are known.",
             ),
+            (
+                "state_denied",
+                BOOL,
+                "",
+                "m",
+                "They could not because the agent may not look into the service's processes, and for no other reason.",
+            ),
             ("syncs_disabled", BOOL, "", "m", "The service runs so that its fsync calls do nothing."),
             ("syncs_disabled_by", STR, "", "", "What turns them off; empty when nothing does."),
             (

@@ -8,7 +8,7 @@ import pytest
 from holdfast_agent.probe import NoData, Observation, ProbeContext
 from holdfast_agent.probes.state_facts import name_of
 from holdfast_agent.probes.state_paths_linux import PATHS_MAX, SECTION_BYTES_MAX, StatePaths
-from holdfast_agent.probes.state_raw import ServiceRaw, StatePathsRaw
+from holdfast_agent.probes.state_raw import Place, ServiceRaw, StatePathsRaw
 from tests.agent.probes.recordings import recorded
 
 Facts = dict[str, Any]
@@ -154,6 +154,30 @@ def test_what_may_not_be_followed_is_unresolved_and_says_which_right_is_missing(
     assert facts["state_paths_unresolved"] == 1
     assert facts["state_unresolved"] == f"{HOME}/pg_wal: Permission denied"
     assert "grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" in seen.missing[PG]
+
+
+def test_one_missing_right_is_one_fact_of_the_node() -> None:
+    """Three services are out of sight for want of it. etcd is not: it does not run, and no right would show more."""
+    seen = look("no-rights")
+
+    [node] = [each.facts for each in seen.resources if each.kind == "node"]
+    denied = {each.name: each.facts.get("state_denied") for each in seen.resources if each.kind == "service"}
+    assert denied == {PG: True, "redis-server.service": True, "mongod.service": True, "etcd.service": False}
+    assert node == {
+        "services_out_of_sight": 3,
+        "services_out_of_sight_right": "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    }
+
+
+def test_another_reason_than_the_right_is_not_blamed_on_it() -> None:
+    raw = recorded(StatePaths, "no-rights")
+    first = next(each for each in raw.services if each.name == PG)
+    places = {place: Place(error="Too many levels of symbolic links") for place in first.places}
+    looped = msgspec.structs.replace(raw, services=[msgspec.structs.replace(first, places=places)])
+
+    seen = StatePaths(ProbeContext(node="n", boot_id="b")).interpret(looped)
+
+    assert service(seen, PG)["state_denied"] is False
 
 
 def test_the_machines_view_of_a_redirected_path_is_not_taken_for_the_services() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast_agent.probe import ProbeContext
+from holdfast_agent.probes.inside_root_linux import InsideRoot
 from holdfast_agent.probes.open_files_linux import held_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
@@ -343,3 +344,23 @@ def test_with_the_two_rights_it_asks_for_and_no_other_it_sees_all(postgresql: Se
     assert facts[name]["state_paths_unresolved"] == 0
     assert facts[f"{name}:{postgresql.folder}/pg_wal"]["volatile"] is True
     assert facts[f"{name}:{postgresql.folder}"]["shadowed"] is False
+
+
+def test_a_path_on_a_dead_filesystem_is_an_answer_and_not_the_probes_end(tmp_path: Path) -> None:
+    """XFS that shut down lets names be opened and says EIO to all else; other services' paths are still wanted."""
+    available("xfs")
+    with LoopDisk(tmp_path, "xfs") as disk:
+        folder = disk.mountpoint / "db"
+        folder.mkdir()
+        (folder / "my.cnf").write_text("[mysqld]\n")
+        open_before = len(os.listdir("/proc/self/fd"))
+        with InsideRoot(Path("/"), {}) as root:
+            assert root.place(str(folder)).error == ""
+            disk.shut_down()
+            place = root.place(str(folder / "data"))
+            read = (root.text(str(folder / "my.cnf")), root.names(str(folder)))
+        open_after = len(os.listdir("/proc/self/fd"))
+
+    assert (place.exists, place.error) == (False, "Input/output error")
+    assert read == (None, None)
+    assert open_after == open_before
