@@ -89,8 +89,12 @@ def _volume(volume: WitnessedVolume) -> VolumeSaid:
         mode = _mode(candidate)
         if mode:
             return VolumeSaid(facts={**facts, "witness_mode": mode})
-    if any(_may_begin(candidate) for candidate in volume.candidates):
-        return VolumeSaid(facts=facts)
+    try:
+        if any(_may_begin(candidate) for candidate in volume.candidates):
+            return VolumeSaid(facts=facts)
+    except OSError as error:  # a filesystem that died; nobody is denied anything
+        reason = f"it cannot be looked at: {error.strerror or error}"
+        return VolumeSaid(facts={**facts, "witness_enabled": False, "witness_reason": reason})
     reason = cure(volume.candidates[0].base, "Permission denied")
     facts |= {"witness_enabled": False, "witness_reason": reason}
     return VolumeSaid(facts=facts, missing={volume.volume: reason}, denied=True)

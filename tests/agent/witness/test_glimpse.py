@@ -8,7 +8,7 @@ from holdfast_agent.config import AgentConfig
 from holdfast_agent.witness.glimpse import cost, glimpse
 from holdfast_agent.witness.witness_choice import WitnessConfig
 from tests.agent.witness.test_volume_chain import begun
-from tests.rigs.loop_disk import LoopDisk
+from tests.rigs.loop_disk import LoopDisk, available
 
 
 def test_cost_is_a_days_records_and_a_years() -> None:
@@ -45,3 +45,18 @@ def test_glimpse_shows_how_a_volume_is_read_and_writes_nothing(tmp_path: Path) -
         assert "witness_mode" not in before.said[name].facts
         assert after.said[name].facts["witness_mode"] == "direct"
         assert name in after.costs
+
+
+@pytest.mark.system
+def test_a_dead_filesystem_does_not_end_the_look_at_the_others(tmp_path: Path) -> None:
+    """`doctor` is called for when a disk has just died."""
+    available("xfs")
+    with LoopDisk(tmp_path, "xfs") as disk:
+        name = str(disk.mountpoint)
+        config = AgentConfig(state_dir=str(tmp_path / "state"), witness=WitnessConfig(include=(name,)))
+        disk.shut_down()
+
+        said = glimpse(config).said[name].facts
+
+    assert said["witness_enabled"] is False
+    assert said["witness_reason"] == "it cannot be looked at: Input/output error"
