@@ -194,6 +194,9 @@ Refresh = Callable[[], None]
 class Watch(Probe):
     """A probe that is told, and tells at once."""
 
+    told_by: ClassVar[str]
+    """What tells it, for `doctor`: completes "at once: …". All else that the poll of its name states is seen by looking."""
+
     def check(self) -> None:
         """Whether the watch could run: raises `Unsupported`, `Denied` or `NoData` when it could not.
 

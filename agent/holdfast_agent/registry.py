@@ -28,6 +28,16 @@ class ProbeKind(Struct, frozen=True, kw_only=True):
     def cost(self) -> str:
         return self.classes[0].cost
 
+    @property
+    def told_by(self) -> str:
+        """What tells its watch; empty for a probe that only looks."""
+        return next((class_.told_by for class_ in self.classes if issubclass(class_, Watch)), "")
+
+    @property
+    def looks(self) -> bool:
+        """Whether it is a poll."""
+        return any(issubclass(class_, Poll) for class_ in self.classes)
+
     def timing(self, interval: float) -> tuple[float, float]:
         """The period and the time-out in seconds that hold unless the configuration says otherwise."""
         poll = next((class_ for class_ in self.classes if issubclass(class_, Poll)), None)

@@ -31,6 +31,7 @@ def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
             _say(name, "disabled", "in the configuration", kind.cost)
             continue
         _verdict(section, kind)
+        _line(lateness(kind, config.probes[name].period or kind.timing(config.interval)[0]))
         wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
     wrong += _witness(seen, wanted=config.witness.enabled)
     trouble = state_folder_trouble(Path(config.state_dir))
@@ -101,6 +102,16 @@ def unstated(section: Section, kind: ProbeKind) -> list[str]:
     missing = {subject.rpartition(".")[2] for subject in section.missing}
     declared = {pair for class_ in kind.classes for pair in class_.emits}
     return sorted(fact for _, fact in declared - stated if fact not in missing)
+
+
+def lateness(kind: ProbeKind, period: float) -> str:
+    """How late its facts are at worst: by looking, and at once where something tells."""
+    looks = f"seen after {period:g} s at most" if kind.looks else "told only as it happens"
+    return "; ".join(each for each in (looks, kind.told_by and f"at once: {kind.told_by}") if each)
+
+
+def _line(said: str) -> None:
+    print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
 
 
 def _seen(section: Section) -> str:

@@ -50,6 +50,7 @@ class Devices(Poll[MediaRaw], Watch):
 
     name = "devices"
     platforms = frozenset({"linux"})
+    told_by = "a mount, an unmount or a remount"
     cost = "nobody knows on which medium a volume lies, and so not what it survives"
     period_seconds = 60.0
     timeout_seconds = 15.0

@@ -53,6 +53,7 @@ class Ext4Errors(Poll[Ext4ErrorsRaw], Watch):
 
     name = "ext4_errors"
     platforms = frozenset({"linux"})
+    told_by = "growth of an ext4's own record of errors"
     cost = "damage that ext4 finds is seen some seconds later, and without what and where it was"
     period_seconds = 60.0
     emits = (

@@ -20,6 +20,7 @@ class FilesystemEvents(Watch):
 
     name = "filesystem_events"
     platforms = frozenset({"linux"})
+    told_by = "fanotify's filesystem errors"
     cost = "errors a filesystem meets are seen by the kernel log and ext4's own record only"
     events = ("filesystem_error_event",)
 

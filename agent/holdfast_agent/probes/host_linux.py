@@ -60,6 +60,7 @@ class Host(Poll[HostRaw], Watch):
 
     name = "host"
     platforms = frozenset({"linux"})
+    told_by = "the wall clock being set"
     cost = "reboots, unclean shutdowns and a wrong clock go unnoticed"
     period_seconds = 10.0
     timeout_seconds = 15.0

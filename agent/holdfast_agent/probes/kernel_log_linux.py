@@ -62,6 +62,7 @@ class KernelLog(Poll[KernelLogRaw], Watch):
 
     name = "kernel_log"
     platforms = frozenset({"linux"})
+    told_by = "a line of the kernel log"
     cost = "lost writes, damaged filesystems and failing disks stay unknown unless something else stumbles over them"
     period_seconds = 60.0
     events = (*KernelEvent, "kernel_log_gap")

@@ -48,6 +48,7 @@ class Md(Poll[MdRaw], Watch):
 
     name = "md"
     platforms = frozenset({"linux"})
+    told_by = "a change of an array"
     cost = "nobody knows that a RAID has lost a disk"
     period_seconds = 30.0
     timeout_seconds = 5.0

@@ -15,6 +15,7 @@ class MountAwake(Watch):
     """To be named beside `Poll[…]`; no probe by itself."""
 
     platforms: ClassVar[frozenset[str]] = frozenset()
+    told_by: ClassVar[str] = "a mount, an unmount or a remount"
 
     async def watch(self, emit: Emit, refresh: Refresh) -> None:
         """Look at once, but not more than once a second while mounts come and go by the dozen."""

@@ -59,6 +59,7 @@ class Paths(Poll[PathsRaw], Watch):
 
     name = "paths"
     platforms = frozenset({"linux"})
+    told_by = "the kernel's announcements of SCSI, multipath and iSCSI changes"
     cost = "nobody knows that storage hangs on its last path"
     period_seconds = 30.0
     timeout_seconds = 15.0

@@ -68,6 +68,7 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
 
     name = "services_systemd"
     platforms = frozenset({"linux"})
+    told_by = "systemd's signals about units"
     cost = "services fail, crash in a loop or are killed for want of memory unnoticed"
     period_seconds = 10.0
     timeout_seconds = 15.0

@@ -128,6 +128,7 @@ class StallsWatch(Watch):
 
     name = "stalls"
     platforms = frozenset({"linux"})
+    told_by = "pressure above the trigger"
     cost = Stalls.cost
 
     async def watch(self, emit: Emit, refresh: Refresh) -> None:

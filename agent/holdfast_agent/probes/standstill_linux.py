@@ -36,6 +36,7 @@ class Standstills(Poll[StandstillRaw], Watch):
 
     name = "standstill"
     platforms = frozenset({"linux"})
+    told_by = "a standstill of more than five seconds, at its end"
     cost = "nobody knows that the machine was paused while its leases ran out"
     period_seconds = 60.0
     timeout_seconds = 5.0

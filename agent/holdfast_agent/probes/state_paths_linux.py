@@ -83,6 +83,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
 
     name = "state_paths"
     platforms = frozenset({"linux"})
+    told_by = "a mount, an unmount or a remount"
     cost = "nobody knows which volume a service's data is on, or that it is on none that lasts"
     period_seconds = 300.0
     timeout_seconds = 30.0

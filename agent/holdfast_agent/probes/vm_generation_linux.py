@@ -19,6 +19,7 @@ class VmGeneration(Watch):
 
     name = "vm_generation"
     platforms = frozenset({"linux"})
+    told_by = "the kernel's announcement of a new generation"
     cost = "where the kernel log may not be read either, a clone or a rollback goes unnoticed"
     events = ("vm_generation_change",)
 

@@ -65,6 +65,7 @@ class Volumes(Poll[VolumesRaw], Watch):
 
     name = "volumes"
     platforms = frozenset({"linux"})
+    told_by = "a mount, an unmount or a remount, and what the kernel log says of a filesystem"
     cost = "nobody knows that a filesystem fills up, turned read-only or died"
     period_seconds = 10.0
     timeout_seconds = 5.0
