@@ -8,7 +8,7 @@ from holdfast_agent.config import AgentConfig
 from holdfast_agent.witness.glimpse import cost, glimpse
 from holdfast_agent.witness.witness_choice import WitnessConfig
 from tests.agent.witness.test_volume_chain import begun
-from tests.rigs.loop_disk import LoopDisk, available
+from tests.rigs.loop_disk import LoopDisk
 
 
 def test_cost_is_a_days_records_and_a_years() -> None:
