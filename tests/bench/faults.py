@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests import needs
-from tests.rigs.loop_disk import LoopDisk, run
+from tests.rigs.loop_disk import LoopDisk, run, unmount
 from tests.rigs.powered_disk import PoweredDisk
 from tests.rigs.write_failing_disk import WriteFailingDisk
 
@@ -137,7 +137,7 @@ class DataWritesFail(Fault):
     def clear(self) -> None:
         self._disk.work()
         self._disk.write()
-        run("umount", str(self.mountpoint))
+        unmount(self.mountpoint)
         run("mount", "-t", "ext4", self._disk.device, str(self.mountpoint))
 
 
@@ -259,7 +259,7 @@ class DataInMemory(Fault):
 
     def clear(self) -> None:
         run("systemctl", "stop", self.unit)
-        run("umount", str(self.mountpoint))
+        unmount(self.mountpoint)
         self._disk.mount()
         run("systemctl", "start", self.unit)
 

@@ -1,6 +1,6 @@
 """Who notices which fault, and after how long: holdfast beside node_exporter with its stock rules, Netdata and monit.
 
-    python -m tests.bench.faults_bench [--faults ext4-read-only,rollback] [--warm 120] [--watch 135] [--mend 320]
+    python -m tests.bench.faults_bench [--faults ext4-read-only,rollback] [--warm 150] [--watch 260] [--mend 150]
 
 A machine of the bench's own (`tests/rigs/systemd_box.py`; needs root): its services are a systemd's, its disks loop
 devices, its faults real (`faults.py`). All subjects run in it, as root, on the same faults, which come a few seconds
@@ -315,11 +315,11 @@ def _names(text: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--faults", type=_names, default=list(FAULTS), help=f"of {', '.join(FAULTS)}")
-    parser.add_argument("--warm", type=float, default=120.0, help="seconds before the first fault")
+    parser.add_argument("--warm", type=float, default=150.0, help="seconds before the first fault")
     parser.add_argument(
-        "--watch", type=float, default=135.0, help="seconds from the last fault to the mending"
+        "--watch", type=float, default=260.0, help="seconds from the last fault to the mending"
     )
-    parser.add_argument("--mend", type=float, default=320.0, help="seconds to watch alarms end")
+    parser.add_argument("--mend", type=float, default=150.0, help="seconds to watch alarms end")
     parser.add_argument("--all", action="store_true", help="list every alarm")
     parser.add_argument("--silence", type=float, default=90.0, help="seconds that the machine is away")
     parser.add_argument(

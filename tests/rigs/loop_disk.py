@@ -72,6 +72,19 @@ def attach(file: Path) -> str:
     return device
 
 
+def unmount(mountpoint: Path) -> None:
+    """Once whoever looks at it at this moment has let go: an agent does for an instant, now and then."""
+    said = ""
+
+    def unmounted() -> bool:
+        nonlocal said
+        done = subprocess.run(["umount", str(mountpoint)], capture_output=True, text=True, check=False)
+        said = done.stderr.strip()
+        return done.returncode == 0
+
+    wait_for(unmounted, 10.0, lambda: f"umount {mountpoint}: {said}")
+
+
 def detach(device: str) -> None:
     """Let go of the file, and of the device once nobody has it open."""
     run("losetup", "--detach", device, check=False)
@@ -148,7 +161,10 @@ class LoopDisk:
         run("mount", "-t", self.filesystem, "-o", self.mount_options, self.device, str(self.mountpoint))
 
     def unmount(self, *, check: bool = True) -> None:
-        run("umount", str(self.mountpoint), check=check)
+        if check:
+            unmount(self.mountpoint)
+        else:
+            run("umount", str(self.mountpoint), check=False)
 
     def remount(self, options: str) -> None:
         run("mount", "-o", f"remount,{options}", str(self.mountpoint))

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Literal, Self, get_args
 
 from tests.rigs.failing_disk import NbdFuse
-from tests.rigs.loop_disk import attach, available, detach, make_filesystem, run
+from tests.rigs.loop_disk import attach, available, detach, make_filesystem, run, unmount
 from tests.waiting import wait_for
 
 Kind = Literal["error", "honest", "volatile", "lying"]
@@ -108,7 +108,7 @@ class PoweredDisk:
         )
 
     def unmount(self) -> None:
-        run("umount", str(self.mountpoint))
+        unmount(self.mountpoint)
 
     def kill(self) -> None:
         """Take its power away, and leave everything that stands on it to find out."""
