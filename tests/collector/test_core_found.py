@@ -6,7 +6,18 @@ from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.event import Acknowledged
 from holdfast_wire import ChainHead, ChainReport, ReadCause, VolumeIdentity, Witness
 from tests.collector.fleet import WARM, commit_of, rejected
-from tests.collector.witnessed import CHAIN, Disk, Witnessed, chain, desk, events, expected, facts, lived
+from tests.collector.witnessed import (
+    CHAIN,
+    OTHER,
+    Disk,
+    Witnessed,
+    chain,
+    desk,
+    events,
+    expected,
+    facts,
+    lived,
+)
 
 
 def test_a_read_of_an_earlier_boot_is_not_held_against_what_a_later_one_wrote() -> None:
@@ -436,3 +447,24 @@ def test_a_doubt_about_a_renamed_file_hides_no_late_record() -> None:
     upon.feed(agent.read(at + 31, ReadCause.AGAIN), at + 31)
 
     assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.ROLLED_BACK]
+
+
+def test_the_records_of_a_boot_do_not_wait_for_a_read_that_came_too_late_to_be_compared() -> None:
+    """A collector that knows it was restored takes a boot's first record as it is, and the read comes after that."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    srv, data = agent.disk, Disk("/data", OTHER)
+    agent.disk = data
+    upon.feed(agent.read(at, ReadCause.BEGUN), at)
+    upon.feed(agent.witness(at + 1, acknowledged_seq=9), at + 1)
+    agent.disk = srv
+    agent.reboot(at + 10)
+    read = agent.read(at + 10, previous_boot="dirty")
+    for message in (agent.born(at + 10, "dirty"), agent.alive(at + 10), agent.witness(at + 11), read):
+        upon.feed(message, at + 12)
+
+    upon.feed(agent.witness(at + 70), at + 70)
+
+    newest = chain(upon).head
+    assert newest is not None
+    assert newest.seq == 8
