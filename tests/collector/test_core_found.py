@@ -1,10 +1,23 @@
 """What the simulator of tests/sim found in the judgement of chains, each as the shortest history that shows it."""
 
+import pytest
+
 from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.event import Acknowledged
 from holdfast_wire import ChainHead, ChainReport, ReadCause, VolumeIdentity, Witness
 from tests.collector.fleet import WARM, commit_of, rejected
-from tests.collector.witnessed import CHAIN, Disk, Witnessed, chain, desk, events, expected, facts, lived
+from tests.collector.witnessed import (
+    CHAIN,
+    OTHER,
+    Disk,
+    Witnessed,
+    chain,
+    desk,
+    events,
+    expected,
+    facts,
+    lived,
+)
 
 
 def test_a_read_of_an_earlier_boot_is_not_held_against_what_a_later_one_wrote() -> None:
@@ -348,3 +361,110 @@ def test_a_copy_of_a_memory_that_wrote_anew_what_was_promised_before_does_not_hi
     upon.feed(agent.read(at + 66, ReadCause.AGAIN), at + 66)
 
     assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.MEMORY_ROLLBACK]
+
+
+def set_back(
+    agent: Witnessed, at: float, restarts: int
+) -> tuple[list[ChainReport], tuple[ChainReport, Witness]]:
+    """The agent is started anew, and then its machine is set back to the memory from before that: the reads of the
+    starts, then the read and the record that the copy went on with."""
+    position, epoch, reads = agent.seq, agent.epoch, list[ChainReport]()
+    for _ in range(restarts):
+        agent.epoch, agent.seq = agent.epoch + 1, 0
+        reads.append(agent.read(at, ReadCause.AGENT_START))
+    agent.epoch, agent.seq = epoch, position
+    return reads, (agent.read(at + 10, ReadCause.FORK), agent.witness(at + 20))
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_record_of_a_copied_memory_that_overtakes_its_read_is_not_lost(restarts: int) -> None:
+    """By position it is older than the reads of the agents started since the copy, which could not contain it."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    reads, (fork, record) = set_back(agent, at, restarts)
+    for read in reads:
+        upon.feed(read, at)
+    upon.feed(record, at + 21)
+    upon.feed(fork, at + 25)
+    doubted = chain(upon).suspicion
+
+    upon.feed(agent.read(at + 55, ReadCause.AGAIN), at + 55)
+
+    assert doubted is not None
+    assert (chain(upon).suspicion, chain(upon).breaches) == (None, ())
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_record_of_a_copied_memory_that_the_read_after_it_lacks_is_lost(restarts: int) -> None:
+    """Patience with a copy is none with its disk."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    reads, (fork, record) = set_back(agent, at, restarts)
+    agent.disk.cut(6)
+    messages: list[ChainReport | Witness] = [*reads, record, fork]
+    for message in messages:
+        upon.feed(message, at + 25)
+
+    upon.feed(agent.read(at + 55, ReadCause.AGAIN), at + 55)
+
+    (breach,) = chain(upon).breaches
+    assert (breach.kind, breach.records) == (BreachKind.MEMORY_ROLLBACK, 1)
+
+
+def test_a_late_record_is_not_hidden_by_a_later_one_of_a_copy() -> None:
+    """The copy wrote its own under the same number, and what comes after that is there."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    before, position, epoch = agent.disk.copy("b"), agent.seq, agent.epoch
+    late = agent.witness(at)
+    agent.disk = before
+    agent.epoch, agent.seq = epoch + 1, 0
+    upon.feed(agent.read(at, ReadCause.AGENT_START), at)
+    agent.epoch, agent.seq = epoch, position
+    fork = agent.read(at + 10, ReadCause.FORK)
+    agent.witness(at + 20)
+    upon.feed(late, at + 21)
+    upon.feed(agent.witness(at + 40), at + 41)
+    upon.feed(fork, at + 42)
+
+    upon.feed(agent.read(at + 70, ReadCause.AGAIN), at + 70)
+
+    assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.MEMORY_ROLLBACK]
+
+
+def test_a_doubt_about_a_renamed_file_hides_no_late_record() -> None:
+    """The doubt is cleared by a newer name; the record that nobody knew of at the first read is gone all the same."""
+    upon, agent = desk(), Witnessed()
+    agent.disk.metadata_seq = 2
+    at = lived(upon, agent, 6)
+    kept = agent.disk.copy()
+    late = agent.witness(at)
+    agent.disk, agent.disk.metadata_seq = kept, 1
+    upon.feed(agent.read(at + 1, ReadCause.DAILY), at + 1)
+    upon.feed(late, at + 2)
+    agent.disk.metadata_seq = 3
+
+    upon.feed(agent.read(at + 31, ReadCause.AGAIN), at + 31)
+
+    assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.ROLLED_BACK]
+
+
+def test_the_records_of_a_boot_do_not_wait_for_a_read_that_came_too_late_to_be_compared() -> None:
+    """A collector that knows it was restored takes a boot's first record as it is, and the read comes after that."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    srv, data = agent.disk, Disk("/data", OTHER)
+    agent.disk = data
+    upon.feed(agent.read(at, ReadCause.BEGUN), at)
+    upon.feed(agent.witness(at + 1, acknowledged_seq=9), at + 1)
+    agent.disk = srv
+    agent.reboot(at + 10)
+    read = agent.read(at + 10, previous_boot="dirty")
+    for message in (agent.born(at + 10, "dirty"), agent.alive(at + 10), agent.witness(at + 11), read):
+        upon.feed(message, at + 12)
+
+    upon.feed(agent.witness(at + 70), at + 70)
+
+    newest = chain(upon).head
+    assert newest is not None
+    assert newest.seq == 8

@@ -85,6 +85,8 @@ class Suspicion(Struct, frozen=True, kw_only=True):
     """The newest record that was promised and did not come back."""
     others: tuple[ChainHead, ...] = ()
     """Further known ones beyond what the read found. The target may be a copy's own, written since it was taken."""
+    witnessed: Position | None = None
+    """Of the target's witness, when that came after the read which lacks it."""
     target_written_at: float
     survived_seq: int
     survived_written_at: float

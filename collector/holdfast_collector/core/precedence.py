@@ -60,10 +60,17 @@ def later_reads(node: Node, record: ChainRecord, witness: Witness, sender: Sende
 
 def start_is_unread(record: ChainRecord, witness: Witness) -> bool:
     """Whether the read that an agent sends before its first witness has not come: not since its boot, or its start."""
+    writer = record.writer
+    if (witness.install_id, witness.boot_id, witness.epoch) == (
+        writer.install_id,
+        writer.boot_id,
+        writer.epoch,
+    ):
+        return (
+            False  # it came, or one of its records was taken without it, and it has nothing to say any more
+        )
     if not record.reads:
-        writer = record.writer
-        here = (witness.install_id, witness.boot_id, witness.epoch)
-        return here != (writer.install_id, writer.boot_id, writer.epoch)
+        return True
     read = record.reads[-1]
     same = (read.install_id, read.boot_id) == (witness.install_id, witness.boot_id)
     # The read of a fork may have been overtaken by the one of an agent started since, and took its place.

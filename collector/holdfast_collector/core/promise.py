@@ -6,6 +6,7 @@ from msgspec import structs
 
 from holdfast_collector.core.chain import (
     LOSSES,
+    BreachKind,
     ChainRecord,
     ChainState,
     Read,
@@ -18,6 +19,7 @@ from holdfast_collector.core.chain import (
 from holdfast_collector.core.exhibit import witness_fork_words
 from holdfast_collector.core.heard import Heard, breach_of, forked
 from holdfast_wire import Witness
+from holdfast_wire.message import RECENT_RECORDS
 
 
 class Sender(StrEnum):
@@ -126,6 +128,7 @@ def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: 
         at=first.at,
         position=first.position,
         target=witness.head,
+        witnessed=witness.position,
         target_written_at=witness.written_at,
         survived_seq=min(first.seq, witness.head.seq - 1),
         survived_written_at=first.written_at,
@@ -133,9 +136,15 @@ def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: 
         evidence=f"its witness arrived after the read of record {first.seq}",
     )
     held = record.suspicion
-    if held is not None:
+    if held is not None and held.kind is not BreachKind.METADATA:
         if witness.head.seq > held.target.seq:
-            held = structs.replace(held, target=witness.head, target_written_at=witness.written_at)
+            held = structs.replace(
+                held,
+                target=witness.head,
+                others=with_marks(held.others, (held.target,)),
+                witnessed=witness.position,
+                target_written_at=witness.written_at,
+            )
         return Heard(record=structs.replace(record, suspicion=held), answer=True)
     loss = next((one for one in reversed(record.breaches) if one.kind in LOSSES and one.at >= first.at), None)
     if loss is not None:
@@ -145,7 +154,17 @@ def _late(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...], at: 
         grown = structs.replace(loss, records=more.records, seconds=more.seconds, evidence=more.evidence)
         breaches = tuple(grown if one is loss else one for one in record.breaches)
         return Heard(record=structs.replace(record, breaches=breaches))
-    if len(lacking) > 1:
+    if len(lacking) > 1 and not _may_be_a_copys(record, witness, lacking):
         breach = breach_of(suspicion, at, "", record.volume)
         return Heard(record=with_breach(record, breach), breaches=(breach,))
     return Heard(record=structs.replace(record, suspicion=suspicion), answer=True)
+
+
+def _may_be_a_copys(record: ChainRecord, witness: Witness, lacking: tuple[Read, ...]) -> bool:
+    """Whether a copy of the sender's memory, which counts from where it was taken, may have written this after the reads.
+
+    The next read tells, unless it is not to speak of the record any more.
+    """
+    same = (witness.install_id, witness.boot_id)
+    listed = record.head is None or record.head.seq - witness.head.seq < RECENT_RECORDS
+    return listed and all((read.install_id, read.boot_id) == same for read in lacking)

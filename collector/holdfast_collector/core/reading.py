@@ -136,6 +136,9 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
         # The second read says something else than the first: the records are there, or are not there any more.
         afresh = structs.replace(case, chain=structs.replace(record, suspicion=None))
         return Heard(record=_suspected(afresh, row.loss, at, announced))
+    if _goes_before(report, held):
+        kept = structs.replace(held, kind=row.loss, position=report.position)
+        return Heard(record=structs.replace(_adopted(record, report, at, whatever=True), suspicion=kept))
     breach = breach_of(held, at, announced, record.volume)
     after = with_breach(structs.replace(record, suspicion=None), breach)
     if breach.kind is BreachKind.METADATA:
@@ -143,6 +146,16 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
     settled = _adopted(after, report, at, whatever=True)
     return Heard(
         record=settled, breaches=(breach,), conclusion=Conclusion(breach.kind.value), words=breach.evidence
+    )
+
+
+def _goes_before(report: ChainReport, held: Suspicion) -> bool:
+    """Whether a copy of a memory began with this read, and may have written what is missed after it."""
+    return (
+        report.cause is ReadCause.FORK
+        and held.witnessed is not None
+        and (report.install_id, report.boot_id) == held.writer
+        and report.position < held.witnessed
     )
 
 
