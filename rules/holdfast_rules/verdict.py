@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Value = bool | int | float | str
 
@@ -101,6 +101,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Value]
     """Fresh facts only."""
     firing: Sequence[Firing] = ()
+    required_class: int | None = None
+    """Of a volume: the most that the state on it requires. None: as far as is known no state lies there."""
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -133,7 +135,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 def rule(standing: Standing, below: Sequence[Ruling] = (), last: Ruling | None = None) -> Ruling | None:
     """The verdict on one resource. `below`: the rulings on what it rests on, `last`: the one before.
 
-    None where there is nothing to judge: a service without state, a node without stateful services.
+    None where there is nothing to judge: a service without state, a node without stateful services, memory that nobody
+    keeps state in.
     """
     if standing.kind not in _OWN_REASONS or not _judged(standing, below):
         return None
@@ -214,6 +217,11 @@ def _judged(standing: Standing, below: Sequence[Ruling]) -> bool:
             facts = standing.facts
             # A file that is merely held open is a hint and no claim that state is kept there.
             return facts.get("role") not in ROLES_THAT_MAY_VANISH and facts.get("confidence") != "low"
+        case "volume":
+            # Memory keeps nothing: `durable` would be a lie, `not_durable` a complaint about every /tmp.
+            return bool(
+                standing.facts.get("durability_class") != 0 or standing.required_class or standing.firing
+            )
         case _:
             return True
 
@@ -248,13 +256,17 @@ def _of_volume(standing: Standing, below: Sequence[Ruling]) -> list[Reason]:
         reasons.append(_said(standing, Verdict.UNKNOWN, f"its durability class is not known: {why}"))
     if "writable" not in facts:
         reasons.append(_said(standing, Verdict.UNKNOWN, "whether it takes writes is not known"))
+    own, required = facts.get("durability_class"), standing.required_class
+    if isinstance(own, int) and required is not None and own < required:
+        text = f"it has class D{own}, and state on it needs D{required}"
+        reasons.append(_said(standing, Verdict.NOT_DURABLE, text))
     return reasons
 
 
 def _of_state_path(standing: Standing, below: Sequence[Ruling]) -> list[Reason]:
     required = standing.facts.get("required_class")
     volumes = [ruling for ruling in below if ruling.kind == "volume"]
-    if not volumes:
+    if not volumes and not (required == 0 and "mountpoint" in standing.facts):
         return [_said(standing, Verdict.UNKNOWN, "the volume it lies on is not known")]
     if not isinstance(required, int):
         return [
@@ -297,10 +309,18 @@ _DEPTH = {"device": 0, "volume": 1, "state_path": 2, "database": 2, "service": 3
 
 def _inherited(standing: Standing, ruling: Ruling) -> list[Reason]:
     """What a ruling below means up here."""
+    if standing.kind == "state_path":
+        # Whether the class suffices is for each path to say by itself: what another one needs there is not its need.
+        above = [reason for reason in ruling.reasons if not _of_its_class(reason)]
+        ruling = structs.replace(ruling, reasons=tuple(above))
     if standing.kind == "state_path" and standing.facts.get("role") == "log":
         # A log that is gone is a nuisance and no loss of what the service promised.
         return [_capped(reason, Verdict.AT_RISK) for reason in ruling.reasons]
     return list(ruling.reasons)
+
+
+def _of_its_class(reason: Reason) -> bool:
+    return reason.kind == "volume" and not reason.rule_id and reason.verdict is Verdict.NOT_DURABLE
 
 
 def _capped(reason: Reason, limit: Verdict) -> Reason:
@@ -349,6 +369,8 @@ def _ruling(
     own_class = declared if isinstance(declared, int) else min(classes, default=None)
     required = facts.get("required_class")
     needs = [ruling.required_class for ruling in below if ruling.required_class is not None]
+    if standing.required_class is not None:
+        needs.append(standing.required_class)
     before = last.last or last.verdict if last is not None else Verdict.DURABLE
     faded = verdict is Verdict.UNKNOWN and _RANK[before] > _RANK[Verdict.UNKNOWN]
     return Ruling(

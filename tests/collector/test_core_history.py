@@ -205,3 +205,16 @@ def test_a_node_forgotten_while_its_verdicts_are_awaited_leaves_nothing() -> Non
     turned = kept.tick(WARM_AGAIN)
 
     assert (turned, kept.desk.collector.rulings.of("n1")) == ([], {})
+
+
+def test_memory_is_judged_while_somebody_keeps_state_in_it() -> None:
+    """A tmpfs never reads durable; one that holds nothing has no verdict, as a machine without stateful services."""
+    kept = Kept()
+    empty = section("volumes", volume("/tmp", durability_class=0))
+
+    nothing = kept.feed(kept.agent.report(empty), WARM)
+    held = kept.feed(kept.agent.report(section("paths", path("/tmp"), mono=10.0), held=(empty,)), WARM + 10)
+
+    assert nothing == []
+    assert ("/tmp", None, Verdict.NOT_DURABLE) in held
+    assert ("db.service/tmp", None, Verdict.NOT_DURABLE) in held

@@ -30,9 +30,16 @@ def firing(effect: Verdict, rule_id: str = "R-06") -> Firing:
 
 
 def volume(*alerts: Firing, below: Sequence[Ruling] = (), **facts: Value) -> Ruling:
-    ruling = rule(Standing(kind="volume", name="/srv", facts={**GOOD_VOLUME, **facts}, firing=alerts), below)
-    assert ruling is not None
-    return ruling
+    """One with a database's data on it."""
+    standing = Standing(
+        kind="volume", name="/srv", facts={**GOOD_VOLUME, **facts}, firing=alerts, required_class=2
+    )
+    return ruled(rule(standing, below))
+
+
+def memory(required: int | None = None, *alerts: Firing) -> Ruling | None:
+    facts: dict[str, Value] = {"durability_class": 0, "writable": True}
+    return rule(Standing(kind="volume", name="/run/db", facts=facts, firing=alerts, required_class=required))
 
 
 def path(on: Sequence[Ruling], *alerts: Firing, **facts: Value) -> Ruling | None:
@@ -49,6 +56,47 @@ def test_a_volume_of_a_known_class_without_complaint_is_durable() -> None:
     ruling = volume()
 
     assert (ruling.verdict, ruling.reasons, ruling.durability_class) == (Verdict.DURABLE, (), 2)
+
+
+@pytest.mark.parametrize("required", [None, 0])
+def test_memory_without_state_is_not_judged(required: int | None) -> None:
+    """`durable` would be a lie, and `not_durable` a complaint about every /tmp."""
+    assert memory(required) is None
+
+
+def test_memory_with_an_alert_is_judged_by_the_alert() -> None:
+    """A full /tmp stops services, whatever it keeps."""
+    assert ruled(memory(None, firing(Verdict.AT_RISK))).verdict is Verdict.AT_RISK
+
+
+@pytest.mark.parametrize(("own", "required"), [(0, 1), (0, 2), (1, 2)])
+def test_a_volume_below_what_state_on_it_needs_is_not_durable(own: int, required: int) -> None:
+    standing = Standing(
+        kind="volume",
+        name="/srv",
+        facts={**GOOD_VOLUME, "durability_class": own},
+        required_class=required,
+    )
+    ruling = ruled(rule(standing))
+
+    assert ruling.cause is not None
+    assert (ruling.verdict, ruling.cause.text, ruling.required_class) == (
+        Verdict.NOT_DURABLE,
+        f"it has class D{own}, and state on it needs D{required}",
+        required,
+    )
+
+
+def test_a_log_beside_a_database_s_data_is_judged_by_its_own_need() -> None:
+    """A host's own disk is right for logs, whoever else is wrong to be there."""
+    ruling = ruled(path([volume(durability_class=1)], role="log", required_class=1))
+
+    assert (ruling.verdict, ruling.reasons) == (Verdict.DURABLE, ())
+
+
+def test_a_path_that_requires_nothing_may_lie_in_memory() -> None:
+    """What lies there is not judged, and that is no missing evidence."""
+    assert ruled(path([], role="log", required_class=0, mountpoint="/run/db")).verdict is Verdict.DURABLE
 
 
 @pytest.mark.parametrize("missing", ["durability_class", "writable"])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from holdfast_collector.core.causality import devices_of
+from holdfast_collector.core.causality import counts, devices_of
 from holdfast_collector.core.effect import Commit, Effect, Refreshed, Transitioned, Turned
 from holdfast_collector.core.groups import Groups
 from holdfast_collector.core.judge import Court
@@ -23,8 +23,8 @@ from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
     {
-        "device", "durability_class", "durability_class_reason", "durability_tested", "leaf_devices", "mountpoint",
-        "reporting", "required_class", "role", "service", "stateful", "witness_corrupt", "witness_loss",
+        "confidence", "device", "durability_class", "durability_class_reason", "durability_tested", "leaf_devices",
+        "mountpoint", "reporting", "required_class", "role", "service", "stateful", "witness_corrupt", "witness_loss",
         "witness_lost", "writable",
     }
 )  # fmt: skip
@@ -180,11 +180,28 @@ def _standings(
     node: Node, before: Mapping[ResourceKey, Ruled], firing: Mapping[ResourceKey, Sequence[Firing]]
 ) -> dict[str, list[Standing]]:
     silent = [key for key in before if key not in node.resources and not node.gone(key)]
+    required = _required(node)
     found: dict[str, list[Standing]] = {}
     for key in sorted({*node.resources, *silent, *(key for key in firing if key not in node.resources)}):
         facts: Mapping[str, Value] = node.resources.get(key, {})
-        standing = Standing(kind=key[0], name=key[1], facts=facts, firing=firing.get(key, ()))
+        standing = Standing(
+            kind=key[0],
+            name=key[1],
+            facts=facts,
+            firing=firing.get(key, ()),
+            required_class=required.get(key[1]) if key[0] == "volume" else None,
+        )
         found.setdefault(key[0], []).append(standing)
+    return found
+
+
+def _required(node: Node) -> dict[str, int]:
+    """Volume → the greatest class that state on it needs."""
+    found: dict[str, int] = {}
+    for (kind, _), facts in node.resources.items():
+        needed, place = facts.get("required_class"), str(facts.get("mountpoint", ""))
+        if kind == "state_path" and isinstance(needed, int) and place and counts(facts):
+            found[place] = max(needed, found.get(place, 0))
     return found
 
 

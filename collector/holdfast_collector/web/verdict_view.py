@@ -19,10 +19,7 @@ TONES = {
     Verdict.UNKNOWN: "unknown",
     Verdict.DURABLE: "good",
 }
-_CLAIMS = {
-    0: "it claims nothing: what is on it goes with the machine's run",
-    1: "it claims no more than to outlive a reboot: it goes with the host",
-}
+_CLAIMS = {1: "it claims no more than to outlive a reboot: it goes with the host"}
 """What keeps `durable` from being misread of a volume that keeps its promise only because it promises little."""
 WORDS = {
     Verdict.LOST: "lost",
