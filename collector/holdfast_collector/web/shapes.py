@@ -170,6 +170,8 @@ class Status(Struct, frozen=True, kw_only=True):
     """Reason → messages not taken since the start."""
     alerts: dict[str, dict[str, int]]
     """State → severity → alerts."""
+    explained: dict[str, int]
+    """Severity → firing alerts that another one explains and keeps quiet; they count in `alerts` as well."""
 
 
 class Acknowledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
