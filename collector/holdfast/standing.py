@@ -21,7 +21,8 @@ def firing(alerts: Sequence[Any]) -> list[Any]:
     for row in acting:
         beneath.setdefault(row["explained_by"], []).append(row)
     told: dict[str, Any] = {}
-    waiting = [row for row in reversed(acting) if not row["inhibited_by"]]
+    keys = {row["key"] for row in acting}
+    waiting = [row for row in reversed(acting) if not row["inhibited_by"] and row["explained_by"] not in keys]
     while waiting:
         row = waiting.pop()
         if row["key"] not in told:

@@ -124,13 +124,30 @@ def test_what_follows_later_is_explained_too_and_the_standing_alert_names_it() -
 
 @pytest.mark.parametrize("order", [("PathBad", "VolumeBad"), ("VolumeBad", "PathBad")])
 def test_a_symptom_that_was_told_first_is_not_taken_back(order: tuple[str, str]) -> None:
-    """People have heard of it; the deeper one is told as well when it is seen."""
+    """People have heard of it; the deeper one is told as well when it is seen, and names the symptom as its part."""
     desk, agent = started()
     desk.feed(agent.report(*machine(order[0])), at=WARM + 1)
 
     commit = commit_of(desk.feed(agent.report(*machine(*order)), at=WARM + 2))
 
     assert told(commit.notices) == ([("VolumeBad", "firing")] if order[0] == "PathBad" else [])
+    assert [row.alert.alertname for row in desk.collector.explained(key_of(desk, "VolumeBad"))] == ["PathBad"]
+    cause = commit.alerts[key_of(desk, "VolumeBad")]
+    assert cause is not None
+    assert cause.alert.annotations["explains"] == f"1 alert: PathBad on {PATH}"
+
+
+def test_a_symptom_that_was_told_first_ends_with_a_word_of_its_own() -> None:
+    """Whoever was paged hears that it is over, once, whether its cause goes first or not."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine("PathBad")), at=WARM + 1)
+    desk.feed(agent.report(*machine("PathBad", "VolumeBad")), at=WARM + 2)
+
+    first = desk.feed(agent.report(*machine("PathBad", mono=10.0), mono=10.0), at=WARM + 11)
+    second = desk.feed(agent.report(*machine(mono=20.0), mono=20.0), at=WARM + 21)
+
+    assert told(commit_of(first).notices) == [("VolumeBad", "resolved")]
+    assert told(commit_of(second).notices) == [("PathBad", "resolved")]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     inhibited_by: str
     """The alert that explains this one and keeps it quiet."""
     explained_by: str
-    """Its key."""
+    """The key of the alert that explains this one. Where `inhibited_by` is empty, people had been told of this one first."""
     explains_total: int
-    """How many alerts this one explains and keeps quiet."""
+    """How many alerts this one explains; all are kept quiet, but for those that were told before it."""
     explains: list[str]
     """The keys of the first of them, the deepest first."""
     labels: dict[str, str]
