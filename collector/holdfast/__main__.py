@@ -408,12 +408,14 @@ def witness(node: str, url: str, token_file: str | None, ca_file: str | None, as
 @click.argument("node")
 @click.argument("resource", required=False, default="")
 @click.option("--kind", default="", help="Of resources of this kind only: volume, service, state_path, …")
+@click.option("--group", "of_group", is_flag=True, help="NODE is the name of a group.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many lines.")
 @asks_a_collector
 def history(
     node: str,
     resource: str,
     kind: str,
+    of_group: bool,
     limit: int,
     url: str,
     token_file: str | None,
@@ -423,7 +425,10 @@ def history(
     """Tell what happened to NODE, or to one RESOURCE of it: verdicts that turned, alerts that ended, boots, promises."""
     api = _api(url, token_file, ca_file)
     asked: dict[str, str | int] = {"kind": kind, "resource": resource, "limit": limit}
-    answer = _asked(lambda: api.get(f"/api/v1/nodes/{quote(node, safe='')}/history", **asked))
+    if of_group and (kind or resource):
+        raise click.UsageError("a group has no resources: leave RESOURCE and --kind out")
+    where = "groups" if of_group else "nodes"
+    answer = _asked(lambda: api.get(f"/api/v1/{where}/{quote(node, safe='')}/history", **asked))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

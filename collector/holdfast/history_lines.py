@@ -1,4 +1,4 @@
-"""What happened to a node, in lines for a person. The answer of `/api/v1/nodes/<node>/history` in, text out."""
+"""What happened to a node or a group, in lines for a person. The answer of their `history` in the API in, text out."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ def history_lines(answer: Any) -> list[str]:
     """One line for each thing, the newest first."""
     rows = answer["history"]
     if not rows:
-        return [f"{answer['node']}: nothing is on record"]
+        return [f"{answer.get('node') or answer['group']}: nothing is on record"]
     lines = [_line(row) for row in rows]
     return [*lines, "there is more: ask with a greater --limit"] if answer["more"] else lines
 

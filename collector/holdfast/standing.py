@@ -13,21 +13,27 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def firing(alerts: Sequence[Any]) -> list[Any]:
-    """The alerts that ask a person to act now: those nobody explains first, pages before tickets, then the newest."""
+    """The alerts that ask a person to act now, pages before tickets, then the newest; each with those it explains
+    beneath it. What is explained by something that is not in the list stands at its end."""
     acting = [row for row in alerts if row["state"] == "firing" and row["severity"] in FOR_PEOPLE]
-    return sorted(
-        acting,
-        key=lambda row: (
-            bool(row["inhibited_by"]),
-            SEVERITIES.index(row["severity"]),
-            -(row["fired_at"] or 0.0),
-        ),
-    )
+    acting.sort(key=lambda row: (SEVERITIES.index(row["severity"]), -(row["fired_at"] or 0.0)))
+    beneath: dict[str, list[Any]] = {}
+    for row in acting:
+        beneath.setdefault(row["explained_by"], []).append(row)
+    told: dict[str, Any] = {}
+    keys = {row["key"] for row in acting}
+    waiting = [row for row in reversed(acting) if not row["inhibited_by"] and row["explained_by"] not in keys]
+    while waiting:
+        row = waiting.pop()
+        if row["key"] not in told:
+            told[row["key"]] = row
+            waiting.extend(reversed(beneath.get(row["key"], ())))
+    return [*told.values(), *(row for row in acting if row["key"] not in told)]
 
 
 def troubled(status: Any, nodes: Any) -> bool:
     """Whether somebody should look: the collector is not ready, an alert asks for a person, a node is not heard of."""
-    acting = any(status["alerts"].get("firing", {}).get(severity) for severity in FOR_PEOPLE)
+    acting = any(_unexplained(status).get(severity) for severity in FOR_PEOPLE)
     return not status["ready"] or acting or any(nodes["by_state"].get(state) for state in _ABSENT)
 
 
@@ -36,11 +42,13 @@ def status_lines(url: str, status: Any, nodes: Any) -> list[str]:
     age = duration(status["now"] - status["started_at"])
     health = status["health"]
     pending = sum(status["alerts"].get("pending", {}).values())
+    quiet = _by_severity(status["explained"])
+    explained = f" and {quiet} explained by them" if quiet else ""
     lines = [
         f"collector  {status['version']} at {url}, up {age}: {'ready' if status['ready'] else 'not ready'}",
         *(f"           {reason}" for reason in status["reasons"]),
         f"nodes      {_counts(nodes['by_state']) or 'none yet'}",
-        f"alerts     {_by_severity(status['alerts'].get('firing', {})) or 'none'} firing, {pending} pending",
+        f"alerts     {_by_severity(_unexplained(status)) or 'none'} firing{explained}, {pending} pending",
         f"outbox     {_outbox(health)}",
     ]
     if not health["warm"]:
@@ -53,7 +61,9 @@ def status_lines(url: str, status: Any, nodes: Any) -> list[str]:
 def alert_lines(alerts: Sequence[Any], now: float) -> list[str]:
     """One alert on two lines: what it says, and its key for `holdfast ack`."""
     lines = []
+    shown = {row["key"] for row in alerts}
     for row in alerts:
+        indent = "  " if row["explained_by"] in shown else ""
         since = row["fired_at"] or row["pending_since"]
         state = "" if row["state"] == "firing" else f"{row['state']}, "
         notes = [f"{state}since {duration(now - since)}"]
@@ -65,8 +75,8 @@ def alert_lines(alerts: Sequence[Any], now: float) -> list[str]:
             notes.append(f"explains {row['explains_total']} others")
         summary = row["annotations"].get("summary", row["resource"])
         lines += [
-            f"{row['severity']:7}{row['alertname']}  {summary}",
-            f"       {'; '.join(notes)}; key {row['key']}",
+            f"{indent}{row['severity']:7}{row['alertname']}  {summary}",
+            f"{indent}       {'; '.join(notes)}; key {row['key']}",
         ]
     return lines or ["no alert fires"]
 
@@ -97,6 +107,13 @@ def duration(seconds: float) -> str:
 def _outbox(health: Any) -> str:
     waiting = health["outbox_notices"]
     return f"{waiting} wait, the oldest for {duration(health['outbox_age_seconds'])}" if waiting else "empty"
+
+
+def _unexplained(status: Any) -> dict[str, int]:
+    """Severity → alerts that fire and that people were told of, or would have been."""
+    quiet = status["explained"]
+    firing = status["alerts"].get("firing", {}).items()
+    return {severity: count - quiet.get(severity, 0) for severity, count in firing}
 
 
 def _by_severity(counts: dict[str, int]) -> str:

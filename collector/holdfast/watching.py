@@ -144,6 +144,8 @@ class Watching:
         with self._lock:
             for alert in firing.values():
                 self._fired(alert)
+            # A cause may come later than what it explains.
+            self._firing.update({key: alert for key, alert in firing.items() if key in self._firing})
             for key in self._firing.keys() - firing.keys():
                 self._resolved(key)
 
@@ -175,10 +177,16 @@ def _state(nodes: Any, detail: Any, firing: dict[str, Any]) -> str:
     here = _seen([each for each in resources if each["kind"] != "device"])
     troubled = sum(map(_troubled, resources))
     trouble = f" ({troubled} in trouble)" if troubled else ""
-    severities = Counter(alert["severity"] for alert in firing.values())
+    return f"{time.strftime('%H:%M:%S')} {fleet}; here {here}{trouble}; {counted_alerts(firing)}"
+
+
+def counted_alerts(firing: dict[str, Any]) -> str:
+    """`1 alert firing: 1 page; 3 more explained`; what is explained is no second page."""
+    told = [alert for alert in firing.values() if not alert["inhibited_by"]]
+    severities = Counter(alert["severity"] for alert in told)
     split = ", ".join(f"{severities[name]} {name}" for name in ("page", "ticket", "info") if severities[name])
-    alerts = f"{_count(len(firing), 'alert')} firing: {split}" if firing else "no alert fires"
-    return f"{time.strftime('%H:%M:%S')} {fleet}; here {here}{trouble}; {alerts}"
+    more = f"; {len(firing) - len(told)} more explained" if len(firing) > len(told) else ""
+    return f"{_count(len(told), 'alert')} firing: {split}{more}" if told else f"no alert fires{more}"
 
 
 def _troubled(resource: Any) -> bool:

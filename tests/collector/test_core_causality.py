@@ -1,9 +1,15 @@
 """One fault is one page: what lies deepest is told and names what it explains, and nothing else is kept quiet."""
 
+from collections.abc import Sequence
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from holdfast_collector.core.event import Acknowledged
 from holdfast_collector.core.record import Notice, State
+from holdfast_collector.packs import load_rules
+from holdfast_rules.verdict import Verdict
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.collector.fleet import T0, WARM, Agent, Desk, commit_of
@@ -118,13 +124,30 @@ def test_what_follows_later_is_explained_too_and_the_standing_alert_names_it() -
 
 @pytest.mark.parametrize("order", [("PathBad", "VolumeBad"), ("VolumeBad", "PathBad")])
 def test_a_symptom_that_was_told_first_is_not_taken_back(order: tuple[str, str]) -> None:
-    """People have heard of it; the deeper one is told as well when it is seen."""
+    """People have heard of it; the deeper one is told as well when it is seen, and names the symptom as its part."""
     desk, agent = started()
     desk.feed(agent.report(*machine(order[0])), at=WARM + 1)
 
     commit = commit_of(desk.feed(agent.report(*machine(*order)), at=WARM + 2))
 
     assert told(commit.notices) == ([("VolumeBad", "firing")] if order[0] == "PathBad" else [])
+    assert [row.alert.alertname for row in desk.collector.explained(key_of(desk, "VolumeBad"))] == ["PathBad"]
+    cause = commit.alerts[key_of(desk, "VolumeBad")]
+    assert cause is not None
+    assert cause.alert.annotations["explains"] == f"1 alert: PathBad on {PATH}"
+
+
+def test_a_symptom_that_was_told_first_ends_with_a_word_of_its_own() -> None:
+    """Whoever was paged hears that it is over, once, whether its cause goes first or not."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine("PathBad")), at=WARM + 1)
+    desk.feed(agent.report(*machine("PathBad", "VolumeBad")), at=WARM + 2)
+
+    first = desk.feed(agent.report(*machine("PathBad", mono=10.0), mono=10.0), at=WARM + 11)
+    second = desk.feed(agent.report(*machine(mono=20.0), mono=20.0), at=WARM + 21)
+
+    assert told(commit_of(first).notices) == [("VolumeBad", "resolved")]
+    assert told(commit_of(second).notices) == [("PathBad", "resolved")]
 
 
 @pytest.mark.parametrize(
@@ -267,3 +290,71 @@ def test_a_restart_keeps_who_explains_whom() -> None:
 
     assert told(commit.notices) == []
     assert len(again.collector.explained(key_of(again, "DiskBad"))) == 2
+
+
+TROUBLE = st.sets(st.sampled_from([*QUIET, "Unrelated"]))
+
+
+def with_another_disk(bad: set[str], mono: float, order: Sequence[int] = range(6)) -> list[Section]:
+    """The machine with a second volume, on a disk of its own."""
+    other = said("others", "volume", {"/other": {"dead": "Unrelated" in bad, "leaf_devices": "sdb"}}, mono)
+    sections = [*machine(*bad, mono=mono), other]
+    return [sections[place] for place in order]
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(TROUBLE, min_size=1, max_size=6))
+def test_whatever_fires_was_told_once_or_is_explained_by_what_was(steps: list[set[str]]) -> None:
+    """The law behind all rules of explaining: no trouble without a page that leads to it, and no page twice."""
+    desk, agent = started()
+    pages: list[str] = []
+    for step, bad in enumerate(steps, 1):
+        message = agent.report(*with_another_disk(bad, 10.0 * step), mono=10.0 * step)
+        commit = commit_of(desk.feed(message, at=WARM + 10.0 * step))
+        pages += [one.key for one in commit.notices if (one.receiver, one.status) == ("pager", "firing")]
+        alerts = desk.collector.alerts
+        for key, row in alerts.items():
+            if row.alert.alertname == "Watchdog":
+                continue
+            assert row.notified == (key in pages)
+            assert row.notified or alerts[row.explained_by].notified
+            assert row.alert.resource != "/other" or row.notified
+
+    assert len(pages) == len(set(pages))
+
+
+@settings(max_examples=40, deadline=None)
+@given(bad=TROUBLE, order=st.permutations(range(6)))
+def test_in_which_order_the_sections_of_one_report_stand_decides_nothing(
+    bad: set[str], order: list[int]
+) -> None:
+    """Probes are asked in the order of their names, which says nothing about causes."""
+    found = []
+    for places in (range(6), order):
+        desk, agent = started()
+        commit = commit_of(
+            desk.feed(agent.report(*with_another_disk(bad, 10.0, places), mono=10.0), at=WARM + 10)
+        )
+        rows = desk.collector.alerts.values()
+        explained = {(row.alert.alertname, row.alert.resource): row.inhibited_by for row in rows}
+        found.append((sorted(told(commit.notices)), explained))
+
+    assert found[0] == found[1]
+
+
+def test_a_journal_that_was_aborted_is_a_risk_before_anybody_writes() -> None:
+    """ext4 shows nothing until the next write; the kernel has said it, and all that rests on the device hears of it."""
+    desk, agent = Desk(rules=load_rules()), Agent()
+    desk.feed(agent.report(*machine()))
+
+    desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)
+
+    verdicts = {key: ruled.ruling for key, ruled in desk.collector.rulings.of("n1").items()}
+    for place in (("device", "sda"), ("volume", "/srv"), ("state_path", PATH), ("service", "pg.service")):
+        cause = verdicts[place].cause
+        assert cause is not None
+        assert (verdicts[place].verdict, cause.kind, cause.alert) == (
+            Verdict.AT_RISK,
+            "device",
+            "KernelReportsDataLoss",
+        )

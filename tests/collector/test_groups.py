@@ -1,5 +1,6 @@
 """Groups: copies of one state on several nodes are judged as one, over restarts and reloads too."""
 
+from holdfast.history_lines import history_lines
 from holdfast_collector.core.effect import Effect, Turned
 from holdfast_collector.core.event import GroupsReplaced, NodeForgotten
 from holdfast_collector.core.groups import DeclaredGroup
@@ -207,3 +208,28 @@ async def test_groups_are_shown_in_the_api_on_the_page_and_to_prometheus() -> No
     assert "fewer than the 3 required" in section
     assert section.count("pg.service") == 3
     assert 'holdfast_verdict{resource_kind="group",resource="orders",verdict="at_risk"} 1\n' in metrics
+
+
+async def test_how_a_group_turned_can_be_asked() -> None:
+    """It lies on no node, so no node's history has it."""
+    visited = Visited(rules=RULES)
+    visited.context.collector.handle(GroupsReplaced(T0, (ORDERS,)))
+    visited.tick(WARM)
+    agents = {node: Agent(node, install=node) for node in NODES}
+    for node in NODES:
+        visited.feed(agents[node].report(database()))
+    visited.tick(WARM + 10)
+    visited.feed(agents["db-2"].report(database(up=False, mono=10.0)))
+    visitor = Visitor(visited)
+
+    answer = (await visitor.get("/api/v1/groups/orders/history")).json
+    newest = (await visitor.get("/api/v1/groups/orders/history?limit=1")).json
+    nobody = await visitor.get("/api/v1/groups/order/history")
+
+    assert answer["group"] == "orders"
+    first = answer["history"][0]
+    assert (first["at"], first["before"], first["after"]) == (WARM + 10, "durable", "at_risk")
+    assert {row["resource_kind"] for row in answer["history"]} == {"group"}
+    assert (newest["history"], newest["more"]) == (answer["history"][:1], True)
+    assert (nobody.status, nobody.json) == (404, {"error": "no group 'order' is known"})
+    assert "group orders: durable → at risk" in history_lines(answer)[0]

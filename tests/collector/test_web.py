@@ -120,9 +120,13 @@ rules:
     visited.tick(WARM + 2)
 
     shown = await page(visited)
+    status = (await Visitor(visited).get("/api/v1/status")).json
 
     assert "1 alert needs somebody now" in shown.text
     assert "explained by Cause" in shown.text
+    assert "1 page" in shown.text
+    assert "2 page" not in shown.text
+    assert (status["alerts"]["firing"]["page"], status["explained"]) == (2, {"page": 1})
     assert shown.of("li", "class") == ["alert page", "alert page explained"]
 
 

@@ -1,6 +1,8 @@
 """What `holdfast up` says of the machine it runs on."""
 
-from holdfast.watching import findings
+from typing import Any
+
+from holdfast.watching import counted_alerts, findings
 
 
 def test_what_is_missing_for_one_reason_is_told_on_one_line() -> None:
@@ -19,3 +21,13 @@ def test_what_is_missing_for_one_reason_is_told_on_one_line() -> None:
         "cannot see loop_backing.loop0 backing and 1 more: on FUSE",
         "cannot see loop_backing.loop1 backing: not readable",
     ]
+
+
+def test_what_is_explained_is_no_page_of_its_own() -> None:
+    def alert(severity: str, cause: str = "") -> dict[str, Any]:
+        return {"severity": severity, "inhibited_by": cause}
+
+    firing = {"1": alert("page"), "2": alert("page", "VolumeDead"), "3": alert("ticket", "VolumeDead")}
+
+    assert counted_alerts(firing) == "1 alert firing: 1 page; 2 more explained"
+    assert counted_alerts({}) == "no alert fires"

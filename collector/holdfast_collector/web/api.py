@@ -30,6 +30,7 @@ from holdfast_collector.web.shapes import (
     rule_shape,
 )
 from holdfast_collector.web.witness_shape import witness_shapes
+from holdfast_rules import AlertState
 
 LIMIT = 1000
 LIMIT_MAX = 10_000
@@ -157,9 +158,12 @@ def status(context: Context) -> Status:
     """The collector itself."""
     now = context.now()
     tally: dict[str, dict[str, int]] = {"firing": {}, "pending": {}}
+    explained: dict[str, int] = {}
     for row in context.collector.alerts.values():
         by_severity = tally.setdefault(row.alert.state.value, {})
         by_severity[row.alert.severity] = by_severity.get(row.alert.severity, 0) + 1
+        if row.inhibited_by and row.alert.state is AlertState.FIRING:
+            explained[row.alert.severity] = explained.get(row.alert.severity, 0) + 1
     reasons = context.readiness()
     return Status(
         version=version("holdfast"),
@@ -170,6 +174,7 @@ def status(context: Context) -> Status:
         health=context.health(),
         rejected=context.metrics.rejected_by_reason(),
         alerts=tally,
+        explained=explained,
     )
 
 

@@ -27,7 +27,7 @@ from holdfast_collector.web.facts import facts
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.group_shape import group_shapes
 from holdfast_collector.web.guard import AUTHORISED, Application, Guard
-from holdfast_collector.web.history import PAGE_SECONDS_MAX, history, what_happened
+from holdfast_collector.web.history import PAGE_SECONDS_MAX, group_history, history, what_happened
 from holdfast_collector.web.history_view import ASKED
 from holdfast_collector.web.node_view import node_view
 from holdfast_collector.web.pages import NO_RELOAD, Reload
@@ -71,6 +71,7 @@ def application(context: Context) -> Application:
             Route("/api/v1/nodes/{name}", questions.node, methods=["GET", "DELETE"]),
             Route("/api/v1/nodes/{name}/history", questions.history),
             Route("/api/v1/groups", questions.groups),
+            Route("/api/v1/groups/{name:path}/history", questions.group_history),
             Route("/api/v1/alerts", questions.alerts),
             Route("/api/v1/witness", questions.witness),
             Route("/api/v1/rules", questions.rules),
@@ -206,6 +207,10 @@ class _Api:
     async def history(self, request: Request) -> Response:
         name = request.path_params["name"]
         return await _long_json(await history(self._context, name, request.query_params))
+
+    async def group_history(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return await _long_json(await group_history(self._context, name, request.query_params))
 
     async def groups(self, request: Request) -> Response:
         return await _long_json({"groups": group_shapes(self._context.collector)})

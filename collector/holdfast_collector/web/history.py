@@ -1,4 +1,4 @@
-"""What happened to a node, in one list: verdicts that turned, alerts that ended, promises kept and broken, boots."""
+"""What happened to a node or a group, in one list: verdicts that turned, alerts that ended, promises, boots."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from holdfast_collector.context import Context
 from holdfast_collector.core.chain import Breach, ChainRecord
 from holdfast_collector.core.effect import Turned
+from holdfast_collector.core.groups import NO_NODE
 from holdfast_collector.core.record import EventRow, Resolved
 from holdfast_collector.errors import StoreError
 from holdfast_collector.store import Happened
@@ -53,6 +54,16 @@ async def history(context: Context, name: str, asked: Mapping[str, str]) -> Any:
     return {"node": name, "history": rows[:limit], "more": len(rows) > limit}
 
 
+async def group_history(context: Context, name: str, asked: Mapping[str, str]) -> Any:
+    """A group's past, newest first: `limit`. Also of one that is declared no more, as far as it is kept. Raises Problem."""
+    limit = _limit(asked)
+    happened = await _remembered(context, NO_NODE, "group", name, limit + 1, STORE_SECONDS_MAX)
+    if not happened.turns and name not in context.collector.rulings.groups.declared:
+        raise Problem(404, f"no group {name[:100]!r} is known")
+    rows = sorted(_merged(happened, ()), key=lambda row: -row.at)
+    return {"group": name, "history": rows[:limit], "more": len(rows) > limit}
+
+
 async def what_happened(
     context: Context,
     name: str,
@@ -66,18 +77,24 @@ async def what_happened(
     node = context.collector.nodes.get(name)
     if node is None:
         raise Problem(404, f"no node {name[:100]!r} is known")
-    try:
-        happened = await asyncio.wait_for(context.happened(name, kind, resource, limit), patience_seconds)
-    except TimeoutError:
-        raise Problem(503, "the store does not answer; see /readyz") from None
-    except StoreError as error:
-        raise Problem(503, f"the store cannot be read: {error.reason}") from error
+    happened = await _remembered(context, name, kind, resource, limit, patience_seconds)
     rows = _merged(happened, node.chains.values())
     wanted = [
         row for row in rows if kind in {"", row.resource_kind} and resource in {"", row.resource}
     ]  # the store has looked already; chains are remembered here
     wanted.sort(key=lambda row: -row.at)
     return wanted[:limit]
+
+
+async def _remembered(
+    context: Context, node: str, kind: str, resource: str, limit: int, patience_seconds: float
+) -> Happened:
+    try:
+        return await asyncio.wait_for(context.happened(node, kind, resource, limit), patience_seconds)
+    except TimeoutError:
+        raise Problem(503, "the store does not answer; see /readyz") from None
+    except StoreError as error:
+        raise Problem(503, f"the store cannot be read: {error.reason}") from error
 
 
 def _merged(happened: Happened, chains: Iterable[ChainRecord]) -> list[HistoryShape]:

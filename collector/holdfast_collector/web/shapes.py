@@ -46,9 +46,9 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     inhibited_by: str
     """The alert that explains this one and keeps it quiet."""
     explained_by: str
-    """Its key."""
+    """The key of the alert that explains this one. Where `inhibited_by` is empty, people had been told of this one first."""
     explains_total: int
-    """How many alerts this one explains and keeps quiet."""
+    """How many alerts this one explains; all are kept quiet, but for those that were told before it."""
     explains: list[str]
     """The keys of the first of them, the deepest first."""
     labels: dict[str, str]
@@ -173,6 +173,8 @@ class Status(Struct, frozen=True, kw_only=True):
     """Reason → messages not taken since the start."""
     alerts: dict[str, dict[str, int]]
     """State → severity → alerts."""
+    explained: dict[str, int]
+    """Severity → firing alerts that another one explains and keeps quiet; they count in `alerts` as well."""
 
 
 class Acknowledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -60,7 +60,7 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     failed: int | None
     """Services that failed; None when nobody knows."""
     firing: dict[str, int]
-    """Severity → alerts."""
+    """Severity → alerts that no other one explains."""
     claimed_twice: bool
 
 
@@ -229,7 +229,7 @@ def node_row(node: Node, rows: Sequence[Tracked], now: float) -> NodeRow:
     """A node in the table."""
     firing: dict[str, int] = {}
     for row in rows:
-        if row.alert.state is AlertState.FIRING:
+        if row.alert.state is AlertState.FIRING and not row.inhibited_by:
             firing[row.alert.severity] = firing.get(row.alert.severity, 0) + 1
     services = [facts for (kind, _), facts in node.resources.items() if kind == "service"]
     return NodeRow(
