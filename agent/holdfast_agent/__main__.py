@@ -9,6 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from holdfast_agent.late_imports import imported_without
+
+# Before anything imports asyncio, whose own TLS is not used: paho wraps its sockets itself.
+with imported_without("ssl", "_hashlib"):
+    import asyncio  # noqa: F401  # for the sake of importing it
+    import hashlib  # noqa: F401  # likewise
+
 from holdfast_agent import agent_version, config, registry
 from holdfast_agent.errors import AlreadyRunning, ConfigInvalid
 

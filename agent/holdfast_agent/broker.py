@@ -1,11 +1,13 @@
 """Which brokers there are, and what a connection to one trusts and shows. Knows TLS, not MQTT."""
 
-import ssl
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
 from holdfast_agent.errors import LinkDown
+
+if TYPE_CHECKING:
+    import ssl  # else only where a broker wants it: 4 MB
 
 MqttVersion = Literal["auto", "5", "3.1.1"]
 
@@ -43,21 +45,19 @@ class LinkOptions(Struct, frozen=True, kw_only=True):
     will_delay_seconds: float = 10.0
 
 
-class _NamedContext(ssl.SSLContext):
-    """A context that checks the certificate against another name than the one that was dialled."""
-
-    expected_name: str = ""
-
-    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        options["server_hostname"] = self.expected_name or options.get("server_hostname")
-        return super().wrap_socket(*arguments, **options)
-
-
-def tls_context(options: LinkOptions) -> ssl.SSLContext:
+def tls_context(options: LinkOptions) -> "ssl.SSLContext":
     """What a TLS connection trusts and shows. Blocks on files. Raises LinkDown that names the file at fault."""
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    import ssl
+
+    class NamedContext(ssl.SSLContext):
+        """A context that checks the certificate against another name than the one that was dialled."""
+
+        def wrap_socket(self, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+            named["server_hostname"] = options.server_name or named.get("server_hostname")
+            return super().wrap_socket(*arguments, **named)
+
+    context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.expected_name = options.server_name
     try:
         if options.ca_file:
             context.load_verify_locations(cafile=options.ca_file)

@@ -10,7 +10,6 @@ with `settle`.
 """
 
 import os
-import secrets
 import sys
 import time
 import uuid
@@ -125,7 +124,7 @@ class StateFolder:
             return written
         if written:
             self._quarantine(path, trouble, "is no install id; this agent counts as newly installed")
-        fresh = secrets.token_hex(16)
+        fresh = os.urandom(16).hex()
         try:
             write_durably(path, fresh.encode())
         except OSError as error:

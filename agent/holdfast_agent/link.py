@@ -19,21 +19,25 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Callable
-from typing import Any
-
-import aiomqtt
-import paho.mqtt.client as paho
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from typing import TYPE_CHECKING, Any
 
 from holdfast_agent.broker import BrokerAddress, LinkOptions, tls_context
 from holdfast_agent.core.schedule import jittered_seconds
 from holdfast_agent.errors import LinkDown
+from holdfast_agent.late_imports import imported_late
 from holdfast_agent.link_user import Counts, LinkStanding, LinkUser
+
+with imported_late("ssl", "urllib.request"):  # TLS where a broker wants it; proxies only with PySocks
+    import aiomqtt
+    import paho.mqtt.client as paho
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+    from paho.mqtt.subscribeoptions import SubscribeOptions
+
+if TYPE_CHECKING:
+    import ssl
 
 MQTT5, MQTT311 = "5", "3.1.1"
 
@@ -53,6 +57,8 @@ FAREWELL_SECONDS = 2.0
 """For the goodbye to be taken by the broker, within the 5 s in which the agent stops."""
 PACKET_OVERHEAD_BYTES = 256
 """A PUBLISH packet around its payload: fixed header, topic of at most 76 bytes, packet id, properties."""
+MISC_SECONDS = 5.0
+"""paho sends its ping and finds a dead connection when it is asked; so late may either be."""
 UNSUPPORTED_VERSION, UNSPECIFIED = 0x84, 0x80
 TAKEN_OVER = 0x8E
 """MQTT 5: another client connected with this client id."""
@@ -68,6 +74,15 @@ SHORT_LIVED_MAX = 3
 
 class _VersionRefused(LinkDown):
     """The broker does not speak this version of MQTT, or hangs up on it without a word."""
+
+
+class _Client(aiomqtt.Client):
+    """Looks after the keepalive as often as that needs: once a second would be most of what an idle agent wakes for."""
+
+    async def _misc_loop(self) -> None:
+        pause = min(MISC_SECONDS, max(1.0, self._client.keepalive / 6))
+        while self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:  # noqa: ASYNC110  # paho has nothing to wait for
+            await asyncio.sleep(pause)
 
 
 class Connection:
@@ -174,7 +189,7 @@ class Connection:
         """Wait for `awaited`, the end of the connection, or the time-out: whichever is first."""
         await asyncio.wait((awaited, self._hung_up), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
-    def _make_client(self, context: ssl.SSLContext | None, password: str | None) -> aiomqtt.Client:
+    def _make_client(self, context: "ssl.SSLContext | None", password: str | None) -> aiomqtt.Client:
         options = self._options
         newer = self._protocol == MQTT5
         connect = will_delay = None
@@ -186,7 +201,7 @@ class Connection:
         will = None
         if self._will is not None:
             will = aiomqtt.Will(options.up_topic, self._will, qos=1, retain=False, properties=will_delay)
-        client = aiomqtt.Client(
+        client = _Client(
             self._broker.host,
             self._broker.port,
             username=options.username or None,

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -85,7 +84,7 @@ class ChainStore:
     def begin(self, filesystem_id: str, at: float) -> ChainHeader:
         """A new chain at the first place that takes it. Raises NoPlace."""
         header = ChainHeader(
-            chain_id=secrets.token_hex(16),
+            chain_id=os.urandom(16).hex(),
             owner=self._install_id,
             began_on=self._volume.volume,
             filesystem_id=filesystem_id,
