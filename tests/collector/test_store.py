@@ -224,6 +224,17 @@ def test_history_is_pruned_in_bounded_pieces_and_the_verdicts_that_stand_are_not
     assert load(store).state.verdicts == [held_verdict()]
 
 
+def test_what_happened_to_a_group_is_kept_although_it_lies_on_no_node(path: Path) -> None:
+    store = SqliteStore.open(path)
+    group = turn("orders", node="", kind="group")
+    other = turn("users", node="", kind="group")
+    store.commit("main", store.take("main"), [Commit(turns=[group, other, turn("orders")])])
+
+    found = store.happened("", limit=10, kind="group", resource="orders")
+
+    assert found == Happened(turns=[group], resolved=[], fates=[])
+
+
 def test_what_happened_to_a_node_comes_newest_first_and_bounded(path: Path) -> None:
     store = SqliteStore.open(path)
     fate = structs.replace(event_row(4, at=AT + 4), type="reboot_fate", resource_kind="node", resource="db-1")

@@ -108,6 +108,20 @@ async def test_an_alert_is_explained(collector: CollectorProcess, broker: Broker
 
 
 @pytest.mark.system
+async def test_a_group_s_history_is_asked_by_its_name_alone(
+    collector: CollectorProcess, broker: Broker
+) -> None:
+    """It lies on no node and has no resources; one that nobody declared is not the same as one that never turned."""
+    async with running(collector, broker):
+        unknown = holdfast("history", "orders", "--group", "--url", collector.url)
+        resource = holdfast("history", "orders", "/srv", "--group", "--url", collector.url)
+
+    assert (unknown.returncode, resource.returncode) == (MISTAKE, MISTAKE)
+    assert "no group 'orders' is known" in unknown.stderr
+    assert "a group has no resources: leave RESOURCE and --kind out" in resource.stderr
+
+
+@pytest.mark.system
 async def test_what_happened_is_told_after_the_collector_was_killed(
     collector: CollectorProcess, broker: Broker
 ) -> None:
