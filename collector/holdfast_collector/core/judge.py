@@ -5,7 +5,7 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
