@@ -22,6 +22,7 @@ from typing import Self
 from msgspec import Struct
 
 from holdfast_agent.probe import Unsupported
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.state_raw import Place
 
 _LINKS_MAX = 40
@@ -169,7 +170,13 @@ class InsideRoot:
             except OSError as error:
                 way.error, way.rest = error, [name, *(each for each in left if each)]
                 return
-            if not stat.S_ISLNK(os.fstat(child).st_mode):
+            try:
+                link = stat.S_ISLNK(os.fstat(child).st_mode)
+            except OSError as error:  # a filesystem that was shut down opens its root and answers nothing
+                os.close(child)
+                way.error, way.rest = error, [name, *(each for each in left if each)]
+                return
+            if not link:
                 way.descriptors.append(child)
                 way.names.append(name)
                 continue
@@ -204,7 +211,7 @@ def _reopened(descriptor: int, *, folder: bool) -> int:
 def mount_id_of(descriptor: int, process: str = "self") -> int:
     """The mount a descriptor is on, by fdinfo; 0 when nobody can tell."""
     try:
-        return mount_id(Path(f"/proc/{process}/fdinfo/{descriptor}").read_text())
+        return mount_id(read_small(f"/proc/{process}/fdinfo/{descriptor}"))
     except OSError:
         return 0
 

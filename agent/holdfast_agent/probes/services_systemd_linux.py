@@ -69,7 +69,7 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
     name = "services_systemd"
     platforms = frozenset({"linux"})
     cost = "services fail, crash in a loop or are killed for want of memory unnoticed"
-    period_seconds = 10.0
+    period_seconds = 30.0  # every change comes through the watch, and has it look at once
     timeout_seconds = 15.0
     settings_type = ServiceSettings
     emits = tuple(
