@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.bench.boxed_machine import BoxedMachine
 from tests.bench.processes import Program, installed_command, tool
 from tests.broker import Broker
 from tests.ports import free_port
@@ -102,8 +103,12 @@ def start_agent(
     interval_seconds: float = 10.0,
     probes: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    through: BoxedMachine | None = None,
 ) -> Program:
-    """`holdfast-agent run` as `command` starts it. `probes` are tables of the configuration, `[probes.NAME]`."""
+    """`holdfast-agent run` as `command` starts it, on the machine `through` where there is one.
+
+    `probes` are tables of the configuration, `[probes.NAME]`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "agent.toml"
     text = [
@@ -118,4 +123,8 @@ def start_agent(
         *probes,
     ]
     config.write_text("\n".join(text) + "\n", encoding="utf-8")
-    return Program(node, [*command, "run", "--config", str(config)], folder=folder, environment=environment)
+    started = [*command, "run", "--config", str(config)]
+    if through is not None:
+        through.share(folder, *([ca_file] if ca_file else []))
+        started = through.running(started)
+    return Program(node, started, folder=folder, environment=environment)
