@@ -80,6 +80,10 @@ def _load(chosen: argparse.Namespace, *, link: bool) -> config.Loaded:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    if sys.platform == "linux":
+        from holdfast_agent.heap_linux import use_one_heap
+
+        use_one_heap()
     from holdfast_agent import app
 
     kinds = registry.probe_kinds()

@@ -10,6 +10,8 @@ from msgspec import Struct
 from holdfast_agent import probes
 from holdfast_agent.probe import Poll, Probe, Watch
 
+WATCH_CHECK_SECONDS = 60.0
+"""How often a probe that only watches is asked whether it still could; that it ended, it says by itself."""
 PLATFORM_SUFFIXES = {"_linux": "linux", "_windows": "win32"}
 
 
@@ -42,7 +44,7 @@ class ProbeKind(Struct, frozen=True, kw_only=True):
         """The period and the time-out in seconds that hold unless the configuration says otherwise."""
         poll = next((class_ for class_ in self.classes if issubclass(class_, Poll)), None)
         if poll is None:
-            return interval, Poll.timeout_seconds
+            return max(WATCH_CHECK_SECONDS, interval), Poll.timeout_seconds
         return max(poll.period_seconds, interval), poll.timeout_seconds
 
 

@@ -6,16 +6,23 @@ Configuration after collectd.conf(5). Debian has the daemon without its own conf
 import subprocess
 from pathlib import Path
 
+from tests.bench.boxed_machine import BoxedMachine
 from tests.bench.processes import Missing, Program, tool
 
 _TYPES = "/usr/share/collectd/types.db"
 
 
-def _start(folder: Path, plugins: str, interval_seconds: float) -> Program:
+def _start(
+    folder: Path,
+    plugins: str,
+    interval_seconds: float,
+    host: str = "bench",
+    through: BoxedMachine | None = None,
+) -> Program:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "collectd.conf"
     config.write_text(
-        f"""Hostname "bench"
+        f"""Hostname "{host}"
 FQDNLookup false
 BaseDir "{folder}"
 PIDFile "{folder}/collectd.pid"
@@ -29,12 +36,22 @@ LoadPlugin logfile
 {plugins}""",
         encoding="utf-8",
     )
-    return Program(
-        "collectd", [tool("collectd", package="collectd-core"), "-f", "-C", str(config)], folder=folder
-    )
+    command = [tool("collectd", package="collectd-core"), "-f", "-C", str(config)]
+    if through is not None:
+        through.share(folder)
+        command = through.running(command)
+    return Program("collectd", command, folder=folder)
 
 
-def start_agent(folder: Path, *, broker_port: int, interval_seconds: float, processes: list[str]) -> Program:
+def start_agent(
+    folder: Path,
+    *,
+    broker_port: int,
+    interval_seconds: float,
+    processes: list[str],
+    host: str = "bench",
+    through: BoxedMachine | None = None,
+) -> Program:
     """collectd as the agent of a machine: space and inodes of all volumes, the disks, named processes, over MQTT.
 
     Raises Missing.
@@ -62,7 +79,7 @@ LoadPlugin mqtt
   </Publish>
 </Plugin>
 """
-    return _start(folder, plugins, interval_seconds).wait_ready("Initialization complete")
+    return _start(folder, plugins, interval_seconds, host, through).wait_ready("Initialization complete")
 
 
 def _check_libraries(plugin: str, package: str) -> None:

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.bench.boxed_machine import BoxedMachine
 from tests.bench.processes import Program, installed_command, tool
 from tests.broker import Broker
 from tests.ports import free_port
@@ -103,8 +104,9 @@ def start_agent(
     probes: Sequence[str] = (),
     witness: Sequence[str] = ("state_dir_only = true",),
     environment: Mapping[str, str] | None = None,
+    through: BoxedMachine | None = None,
 ) -> Program:
-    """`holdfast-agent run` as `command` starts it.
+    """`holdfast-agent run` as `command` starts it, on the machine `through` where there is one.
 
     `probes` are tables of the configuration, `[probes.NAME]`; `witness` the lines of its table, by default such that no
     other volume is written on.
@@ -123,4 +125,8 @@ def start_agent(
         *probes,
     ]
     config.write_text("\n".join(text) + "\n", encoding="utf-8")
-    return Program(node, [*command, "run", "--config", str(config)], folder=folder, environment=environment)
+    started = [*command, "run", "--config", str(config)]
+    if through is not None:
+        through.share(folder, *([ca_file] if ca_file else []))
+        started = through.running(started)
+    return Program(node, started, folder=folder, environment=environment)

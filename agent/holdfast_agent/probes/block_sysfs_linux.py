@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from holdfast_agent.probes.media_raw import BtrfsRaw, DeviceRaw, MdRaw, PlatformRaw
+from holdfast_agent.probes.small_file import read_small
 
 SECTOR_BYTES = 512
 """Of `size` in sysfs, whatever the device's own sector is (Documentation/ABI/stable/sysfs-block)."""
@@ -65,35 +66,39 @@ def _hypervisor(sysfs: Path, procfs: Path) -> bool | None:
 
 def _device(sysfs: Path, rootfs: Path, name: str) -> DeviceRaw:
     entry = sysfs / "class" / "block" / name
-    real = entry.resolve(strict=True)
     number, size = _line(entry / "dev"), _number(entry / "size") or 0
+    if not number:
+        raise FileNotFoundError(entry)
     if not size and not name.startswith("md"):
         return DeviceRaw(number=number)  # a loop device nobody uses, an empty drive
-    partition = (entry / "partition").exists()
+    real = entry.resolve(strict=True)
+    # What is not there is not asked for: most devices have few of these.
+    there = set(os.listdir(entry))
+    partition, device = "partition" in there, entry / "device"
     udev = _udev(rootfs / "run" / "udev" / "data" / f"b{number}")
-    queue, device = entry / "queue", entry / "device"
+    disk = not partition and "device" in there
     return DeviceRaw(
         number=number,
         path=str(real.relative_to(sysfs.resolve())),
         whole=real.parent.name if partition else "",
         size_bytes=size * SECTOR_BYTES,
         read_only=_line(entry / "ro") == "1",
-        hidden=_line(entry / "hidden") == "1",
-        rotational=None if partition else _flag(queue / "rotational"),
-        io_timeout_ms=None if partition else _number(queue / "io_timeout"),
-        vendor="" if partition else _line(device / "vendor"),
-        model="" if partition else _line(device / "model"),
-        serial="" if partition else _serial(entry, udev),
-        transport="" if partition else _nvme_transport(device),
-        namespace_id=None if partition else _number(entry / "nsid"),
-        vmbus_id="" if partition else _vmbus_id(real, sysfs),
+        hidden="hidden" in there and _line(entry / "hidden") == "1",
+        rotational=None if partition else _flag(entry / "queue" / "rotational"),
+        io_timeout_ms=None if partition else _number(entry / "queue" / "io_timeout"),
+        vendor=_line(device / "vendor") if disk else "",
+        model=_line(device / "model") if disk else "",
+        serial="" if partition else _serial(entry, there, udev),
+        transport=_nvme_transport(device) if disk else "",
+        namespace_id=None if partition or "nsid" not in there else _number(entry / "nsid"),
+        vmbus_id="" if partition or "virtual" in real.parts else _vmbus_id(real, sysfs),
         slaves=_names(entry / "slaves"),
-        mapper_name=_line(entry / "dm" / "name"),
-        mapper_uuid=_line(entry / "dm" / "uuid"),
-        md=_md(entry / "md") if not partition and (entry / "md").is_dir() else None,
-        loop_file=_line(entry / "loop" / "backing_file"),
-        bcache_mode=_line(entry / "bcache" / "cache_mode"),
-        bcache_cache=(entry / "bcache" / "cache_replacement_policy").exists(),
+        mapper_name=_line(entry / "dm" / "name") if "dm" in there else "",
+        mapper_uuid=_line(entry / "dm" / "uuid") if "dm" in there else "",
+        md=_md(entry / "md") if not partition and "md" in there else None,
+        loop_file=_line(entry / "loop" / "backing_file") if "loop" in there else "",
+        bcache_mode=_line(entry / "bcache" / "cache_mode") if "bcache" in there else "",
+        bcache_cache="bcache" in there and (entry / "bcache" / "cache_replacement_policy").exists(),
         filesystem_uuid=udev.get("ID_FS_UUID", ""),
     )
 
@@ -111,10 +116,13 @@ def _md(folder: Path) -> MdRaw:
     )
 
 
-def _serial(entry: Path, udev: dict[str, str]) -> str:
+def _serial(entry: Path, there: set[str], udev: dict[str, str]) -> str:
     """Of virtio the disk's own, of NVMe the controller's, of SCSI page 80 of its vital product data."""
-    known = _line(entry / "serial") or _line(entry / "device" / "serial") or udev.get("ID_SERIAL_SHORT", "")
-    if known:
+    known = _line(entry / "serial") if "serial" in there else ""
+    if not known and "device" in there:
+        known = _line(entry / "device" / "serial")
+    known = known or udev.get("ID_SERIAL_SHORT", "")
+    if known or "device" not in there:
         return known
     try:
         page = (entry / "device" / "vpd_pg80").read_bytes()[_SERIAL_PAGE_HEADER_BYTES:]
@@ -180,6 +188,6 @@ def _line(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return ""

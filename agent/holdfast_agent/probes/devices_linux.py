@@ -31,6 +31,7 @@ from holdfast_agent.probes.media_facts import (
 from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw, PlatformRaw
 from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
 from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, Volume
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -158,7 +159,7 @@ class Devices(Poll[MediaRaw], Watch):
 
     def _mountinfo(self, process: str) -> str:
         try:
-            return (self.context.procfs / process / "mountinfo").read_text("utf-8", "replace")
+            return read_small(self.context.procfs / process / "mountinfo")
         except OSError:
             return ""
 

@@ -28,6 +28,7 @@ from holdfast_agent.probes.clock_linux import (
     suspended_seconds,
 )
 from holdfast_agent.probes.host_facts import HostRaw, clock_facts, identity_facts, memory_facts
+from holdfast_agent.probes.small_file import read_small
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -272,6 +273,6 @@ def _line(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return ""

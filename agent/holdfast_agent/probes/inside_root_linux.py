@@ -22,6 +22,7 @@ from typing import Self
 from msgspec import Struct
 
 from holdfast_agent.probe import Unsupported
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.state_raw import REFUSED, Place
 
 _LINKS_MAX = 40
@@ -224,7 +225,7 @@ def _reopened(descriptor: int, *, folder: bool) -> int:
 def mount_id_of(descriptor: int, process: str = "self") -> int:
     """The mount a descriptor is on, by fdinfo; 0 when nobody can tell."""
     try:
-        return mount_id(Path(f"/proc/{process}/fdinfo/{descriptor}").read_text())
+        return mount_id(read_small(f"/proc/{process}/fdinfo/{descriptor}"))
     except OSError:
         return 0
 

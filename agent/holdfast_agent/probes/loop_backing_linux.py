@@ -66,7 +66,7 @@ class LoopBacking(Poll[LoopBackingRaw]):
     def read(self) -> LoopBackingRaw:
         remote = self._remote_places()
         devices = {}
-        for folder in sorted((self.context.sysfs / "block").glob("loop*/loop")):
+        for folder in self._bound():
             named = unescape(text_of(folder / "backing_file").rstrip("\n"))
             size = number_in(folder.parent / "size")
             if named and size:
@@ -89,6 +89,15 @@ class LoopBacking(Poll[LoopBackingRaw]):
             ],
             missing={f"{name} backing": one.unread for name, one in raw.devices.items() if one.unread},
         )
+
+    def _bound(self) -> list[Path]:
+        """The folders of the loop devices that have a file behind them."""
+        block = self.context.sysfs / "block"
+        try:
+            names = sorted(name for name in os.listdir(block) if name.startswith("loop"))
+        except OSError:
+            return []
+        return [block / name / "loop" for name in names if os.path.exists(f"{block}/{name}/loop")]
 
     def _remote_places(self) -> tuple[str, ...]:
         """Where looking may hang: other machines' filesystems and FUSE."""

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from holdfast_agent.probe import ProbeContext, Unsupported
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.probes.mountinfo import Mount
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.volume_choice import Volume
 from holdfast_agent.probes.volume_list import list_volumes
 
@@ -50,7 +51,7 @@ def device_of(sysfs: Path, mount: Mount) -> str:
 def text_of(path: Path) -> str:
     """A small file's text; empty where it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return ""
 

@@ -14,6 +14,7 @@ from holdfast_agent.probe import Denied, NoData, Observation, Poll
 from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted
 from holdfast_agent.probes.mountinfo import unescape
+from holdfast_agent.probes.small_file import read_small
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -40,7 +41,7 @@ class NfsExports(Poll[NfsExportsRaw], MountAwake):
     def read(self) -> NfsExportsRaw:
         path = self.context.rootfs / "var" / "lib" / "nfs" / "etab"
         try:
-            etab = path.read_text("utf-8", "replace")
+            etab = read_small(path)
         except PermissionError:
             raise Denied(
                 f"{path} may not be read; let the agent's user read it (setfacl -m u:holdfast-agent:r)"

@@ -16,6 +16,8 @@ from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
 
+_NOT_SCSI = ("dm-", "loop", "md", "nbd", "nvme", "ram", "vd", "zram")
+
 
 class Counts(Struct, frozen=True):
     """Of one disk; None where the kernel keeps no such count."""
@@ -43,6 +45,8 @@ class ScsiCounters(Poll[ScsiCountersRaw]):
         disks = {}
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(self.context.sysfs / "block")):
+                if name.startswith(_NOT_SCSI):
+                    continue  # to look for what cannot be there is most of the work on a machine with many of them
                 folder = self.context.sysfs / "block" / name / "device"
                 counts = Counts(number_in(folder / "ioerr_cnt"), number_in(folder / "iotmo_cnt"))
                 if counts.errors is not None or counts.timeouts is not None:

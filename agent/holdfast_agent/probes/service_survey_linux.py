@@ -4,11 +4,12 @@ In the order of trust (durability catalogue C2): what the operator declared, wha
 what the unit or the container engine declares, what is open for writing. A path that two of them know has the first one's role.
 """
 
+import os
 import posixpath
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.container_state import engine_of_image, found_in, told
@@ -18,7 +19,8 @@ from holdfast_agent.probes.inside_root_linux import InsideRoot, mount_id_of_path
 from holdfast_agent.probes.open_files_linux import Held, held_by, mapped_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
-from holdfast_agent.probes.state_mounts import hanging_mounts, parsed
+from holdfast_agent.probes.small_file import read_small
+from holdfast_agent.probes.state_mounts import hanging_in, hanging_mounts, mount_ids, parsed
 from holdfast_agent.probes.state_raw import RIGHTS, OpenFile, Place, ServiceRaw, UnitRaw, View
 from holdfast_agent.probes.state_roles import below, role_of_place
 from holdfast_agent.probes.unit_paths import declared_paths
@@ -41,6 +43,8 @@ class Survey(Struct, frozen=True, kw_only=True):
     """The agent's mountinfo: what it sees where it may not see a service's."""
     declared: Sequence[tuple[str, Found]]
     """(service, path) of the operator's."""
+    lists: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Mount namespace and root → mountinfo, as far as they were read at this look."""
 
     def running(
         self, group: Group, unit: UnitRaw | None, container: ContainerRaw | None = None
@@ -53,10 +57,10 @@ class Survey(Struct, frozen=True, kw_only=True):
             return None
         view, root = entered
         with root:
-            ids = {mount.mount_id for mount in parsed(view.mountinfo)}
+            ids = mount_ids(view.mountinfo)
             discoveries = [self._discover(process, unit, root, ids) for process in engines]
             denied = [each for each in root.unreadable if each]
-            hanging = set(hanging_mounts(parsed(view.mountinfo)).values())
+            hanging = set(hanging_in(view.mountinfo).values())
             pids = [process.pid for process in group.processes[:PROCESSES_MAX]]
             held = held_by(self.procfs, pids, None if view.denied else root, ids, hanging)
             mapped, library = mapped_by(self.procfs, main.pid)
@@ -108,7 +112,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     def stopped(self, name: str, unit: UnitRaw | None, engine: str, known: Iterable[Found]) -> ServiceRaw:
         """A service without processes: where its paths lead as the machine sees them."""
         found = self._merged([self._declared(name), list(known)])
-        with InsideRoot(Path("/"), hanging_mounts(parsed(self.own_mounts))) as root:
+        with InsideRoot(Path("/"), hanging_in(self.own_mounts)) as root:
             return ServiceRaw(
                 name=name,
                 unit=unit,
@@ -130,14 +134,28 @@ class Survey(Struct, frozen=True, kw_only=True):
         """A process's mounts and root; the agent's own where those may not be seen; None when the process is gone."""
         process = self.procfs / str(pid)
         try:
-            view = View(mountinfo=(process / "mountinfo").read_text("utf-8", "replace"))
-            return view, InsideRoot(process / "root", hanging_mounts(parsed(view.mountinfo)))
+            view = View(mountinfo=self._mounts_of(process))
+            return view, InsideRoot(process / "root", hanging_in(view.mountinfo))
         except PermissionError:
             denied = f"its own view of the machine may not be read; {_RIGHTS}"
-            own = hanging_mounts(parsed(self.own_mounts))
+            own = hanging_in(self.own_mounts)
             return View(mountinfo=self.own_mounts, denied=denied), InsideRoot(Path("/"), own)
         except OSError:
             return None
+
+    def _mounts_of(self, process: Path) -> str:
+        """Its mountinfo. Raises OSError.
+
+        Processes of one namespace and root have one text, read once: on a machine with hundreds of mounts and services
+        all of them together would be megabytes.
+        """
+        try:
+            key = (os.stat(process / "ns" / "mnt").st_ino, os.readlink(process / "root"))
+        except FileNotFoundError:
+            return read_small(process / "mountinfo")  # the process is gone, or this procfs is a recorded one
+        if key not in self.lists:
+            self.lists[key] = read_small(process / "mountinfo")
+        return self.lists[key]
 
     def _discover(
         self, process: Process, unit: UnitRaw | None, root: InsideRoot, mounts: Collection[int]

@@ -70,7 +70,7 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
     platforms = frozenset({"linux"})
     told_by = "systemd's signals about units"
     cost = "services fail, crash in a loop or are killed for want of memory unnoticed"
-    period_seconds = 10.0
+    period_seconds = 30.0  # every change comes through the watch, and has it look at once
     timeout_seconds = 15.0
     settings_type = ServiceSettings
     emits = tuple(

@@ -80,11 +80,12 @@ class Stalls(Poll[StallsRaw]):
         disks: list[str] = []
         with contextlib.suppress(OSError):
             block = self.context.sysfs / "block"
+            used = _used(diskstats)
             # A loop device without a file behind it is a name only; it keeps the counts of its last use.
             disks = [
                 name
                 for name in sorted(os.listdir(block))
-                if not name.startswith("loop") or (block / name / "loop").exists()
+                if not name.startswith("loop") or (name in used and os.path.exists(f"{block}/{name}/loop"))
             ]
         return StallsRaw(
             at=self.context.boot_clock(),
@@ -176,6 +177,18 @@ _RIGHT = (
     "to be woken by /proc/pressure/io takes CAP_SYS_RESOURCE before Linux 6.4; "
     "without it stalls are seen within 10 s instead of at once"
 )
+
+
+def _used(diskstats: str) -> set[str]:
+    """The devices that ever completed a request or have one in flight: of hundreds of loop devices, the few in use."""
+    found = set()
+    for line in diskstats.splitlines():
+        columns = line.split()
+        if len(columns) > _IN_FLIGHT and any(
+            columns[at] != "0" for at in (*_COMPLETED, _IN_FLIGHT) if at < len(columns)
+        ):
+            found.add(columns[2])
+    return found
 
 
 def _devices(raw: StallsRaw) -> list[tuple[str, int, int]]:

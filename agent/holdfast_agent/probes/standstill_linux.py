@@ -18,6 +18,7 @@ from holdfast_agent.probe import (
     Unsupported,
     Watch,
 )
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.standstill import TICK_SECONDS, Standstill, Ticked, standstill, steal_seconds
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -110,7 +111,7 @@ class Standstills(Poll[StandstillRaw], Watch):
         if sys.platform != "linux":
             raise Unsupported("these clocks are Linux's")
         try:
-            stat = (self.context.procfs / "stat").read_text("utf-8", "replace")
+            stat = read_small(self.context.procfs / "stat")
         except OSError:
             stat = ""
         return Ticked(

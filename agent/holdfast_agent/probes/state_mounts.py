@@ -39,6 +39,18 @@ def parsed(mountinfo: str) -> tuple[Mount, ...]:
     return parse_mountinfo(mountinfo)
 
 
+@lru_cache(maxsize=64)
+def mount_ids(mountinfo: str) -> frozenset[int]:
+    """The ids of all mounts of a list."""
+    return frozenset(mount.mount_id for mount in parsed(mountinfo))
+
+
+@lru_cache(maxsize=64)
+def hanging_in(mountinfo: str) -> Mapping[str, int]:
+    """`hanging_mounts` of a list: hundreds of services have the same."""
+    return hanging_mounts(parsed(mountinfo))
+
+
 class Ending(Struct, frozen=True, kw_only=True):
     """What a path's mount is on the machine."""
 

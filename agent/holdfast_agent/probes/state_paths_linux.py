@@ -32,6 +32,7 @@ from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.process_table import processes
 from holdfast_agent.probes.service_processes import containers_of, groups
 from holdfast_agent.probes.service_survey_linux import Survey
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.state_facts import Surroundings, name_of, path_facts, service_facts
 from holdfast_agent.probes.state_memory import Memory, Notes
 from holdfast_agent.probes.state_mounts import Machine, parsed
@@ -294,6 +295,6 @@ def _tmpfiles(rootfs: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return ""

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from holdfast_agent.probes.small_file import read_small
+
 
 def attributes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Name → text without its newline, for those that are there and can be read."""
     found = {}
     for name in names:
         try:
-            found[name] = (folder / name).read_text("utf-8", "replace").strip("\0\n ")
+            found[name] = read_small(f"{folder}/{name}").strip("\0\n ")
         except OSError:
             continue  # not of this kernel or kind of device, or gone between listing and reading
     return found

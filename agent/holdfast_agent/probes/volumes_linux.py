@@ -42,6 +42,7 @@ from holdfast_agent.probes.kmsg_device_linux import KmsgReader, open_kmsg
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import Mount, parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.volume_choice import Volume
 from holdfast_agent.probes.volume_facts import expected_writable, mounted_writable, volume_facts
 from holdfast_agent.probes.volume_list import list_volumes
@@ -162,7 +163,7 @@ class Volumes(Poll[VolumesRaw], Watch):
 
     def _mountinfo(self, process: str) -> str:
         try:
-            return (self.context.procfs / process / "mountinfo").read_text("utf-8", "replace")
+            return read_small(self.context.procfs / process / "mountinfo")
         except OSError:
             return ""
 
@@ -227,7 +228,7 @@ def _ask_local(volume: Volume, path: str, found: FilesystemRaw) -> FilesystemRaw
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return ""
 

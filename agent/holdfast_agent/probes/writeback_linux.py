@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from holdfast_agent.probe import Observation, Poll, Unsupported
+from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.sysfs_linux import attributes, number
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -100,6 +101,6 @@ def swap_facts(swaps: str | None) -> dict[str, Value]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_small(path)
     except OSError:
         return None
