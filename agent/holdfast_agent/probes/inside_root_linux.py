@@ -44,6 +44,8 @@ class _Way(Struct):
     error: OSError | None = None
     untouchable: int = 0
     """The id of the mount that must not be touched."""
+    dead: int = 0
+    """The id of the mount that lets itself be entered, and answers nothing any more."""
 
 
 class InsideRoot:
@@ -77,7 +79,9 @@ class InsideRoot:
                 )
             absent = isinstance(way.error, FileNotFoundError | NotADirectoryError)
             if way.error is not None and not absent:
-                return Place(error=_words(way.error), resolved_path=resolved, link_mount_ids=links)
+                return Place(
+                    error=_words(way.error), resolved_path=resolved, mount_id=way.dead, link_mount_ids=links
+                )
             found = os.fstat(end)
             return Place(
                 exists=not absent,
@@ -174,9 +178,16 @@ class InsideRoot:
                 way.rest = [name, *left]
                 return
             try:
-                child, link = _child(name, way.descriptors[-1])
+                child = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way.descriptors[-1])
             except OSError as error:
                 way.error, way.rest = error, [name, *(each for each in left if each)]
+                return
+            try:
+                link = stat.S_ISLNK(os.fstat(child).st_mode)
+            except OSError as error:
+                way.error, way.rest = error, [name, *(each for each in left if each)]
+                way.dead = mount_id_of(child)
+                os.close(child)
                 return
             if not link:
                 way.descriptors.append(child)
@@ -200,18 +211,6 @@ def _entered(root: Path) -> int:
     if sys.platform != "linux":
         raise Unsupported("paths can be followed like this on Linux only")
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _child(name: str, folder: int) -> tuple[int, bool]:
-    """A name in a folder, opened, and whether it is a symbolic link. A dead filesystem lets it be opened, and no more."""
-    if sys.platform != "linux":
-        raise Unsupported("paths can be followed like this on Linux only")
-    child = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        return child, stat.S_ISLNK(os.fstat(child).st_mode)
-    except OSError:
-        os.close(child)
-        raise
 
 
 def _reopened(descriptor: int, *, folder: bool) -> int:

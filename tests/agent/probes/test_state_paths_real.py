@@ -355,12 +355,13 @@ def test_a_path_on_a_dead_filesystem_is_an_answer_and_not_the_probes_end(tmp_pat
         (folder / "my.cnf").write_text("[mysqld]\n")
         open_before = len(os.listdir("/proc/self/fd"))
         with InsideRoot(Path("/"), {}) as root:
-            assert root.place(str(folder)).error == ""
+            alive = root.place(str(folder))
             disk.shut_down()
             place = root.place(str(folder / "data"))
             read = (root.text(str(folder / "my.cnf")), root.names(str(folder)))
         open_after = len(os.listdir("/proc/self/fd"))
 
-    assert (place.exists, place.error) == (False, "Input/output error")
+    assert alive.error == ""
+    assert (place.exists, place.error, place.mount_id) == (False, "Input/output error", alive.mount_id)
     assert read == (None, None)
     assert open_after == open_before
