@@ -410,7 +410,7 @@ def matching(rows: Sequence[dict[str, Any]], fields: Mapping[str, str]) -> list[
 def hurried_rules(folder: Path, *, window: str = "") -> Path:
     """The shipped packs with the same conditions, met sooner: a test cannot wait half an hour. Returns the folder.
 
-    Every `for` and `keep_firing_for` is a three-hundredth, and at least a second, so that what comes first still does.
+    Every `for` and `keep_firing_for` is a three-hundredth, and at least a second; seconds stay, so that what comes first still does.
     With `window` the windows of `delta` change, too: what counts as recent is soon over. Nothing else is touched.
     """
     folder.mkdir(parents=True)
@@ -426,4 +426,4 @@ def hurried_rules(folder: Path, *, window: str = "") -> Path:
 
 def _hurried(found: re.Match[str]) -> str:
     seconds = duration.parse(found[0])
-    return f"{max(1, round(seconds / 300))}s" if seconds else found[0]
+    return f"{max(1, round(seconds / 300))}s" if seconds > 10 else found[0]
