@@ -27,7 +27,7 @@ def as_nobody(code: str) -> str:
 # The interpreter's own folders may be closed to others, so the rights go when all is imported.
 _DROP = f"""
 import importlib, os, pkgutil
-import tempfile, asyncio, holdfast_agent.probes
+import http.client, tempfile, asyncio, holdfast_agent.probes
 for module in pkgutil.iter_modules(holdfast_agent.probes.__path__):
     importlib.import_module("holdfast_agent.probes." + module.name)
 os.setgroups([])

@@ -9,7 +9,6 @@ the connection, so that it can be read here under one deadline and one limit: an
 Whoever may write to such a socket is root on the machine, which is why the unit does not give it to the agent.
 """
 
-import http.client
 import io
 import re
 import socket
@@ -23,7 +22,11 @@ import msgspec
 from msgspec import Struct, field
 
 from holdfast_agent.errors import Unsupported
+from holdfast_agent.late_imports import imported_late
 from holdfast_agent.probes.container_raw import ContainerMount, ContainerRaw, ContainersRaw, Runtime
+
+with imported_late("http.client"):
+    import http.client  # most machines have no engine to ask
 
 SOCKETS: tuple[tuple[str, Runtime], ...] = (
     ("run/docker.sock", "docker"),

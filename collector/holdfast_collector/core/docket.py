@@ -1,6 +1,8 @@
 """The alerts that stand, findable by what they are about, and which of them explains which."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from msgspec import structs
 
 from holdfast_collector.core.causality import DEPTH, began_together, beneath, may_explain, order, root
 from holdfast_collector.core.node import Node, ResourceKey
@@ -97,6 +99,22 @@ class Docket:
             if (cause := rules.by_id.get(self.alerts[key].alert.rule_id)) is not None
             and may_explain(self.alerts[key], cause, alert, rule)
         )
+
+    def told_before_their_cause(
+        self, told: Collection[str], nodes: Iterable[Node], rules_of: Callable[[str], RuleSet]
+    ) -> list[Tracked]:
+        """The alerts that people were told of before one of `told`, their cause: not told again, but named as its part."""
+        found = []
+        for name, node in {node.name: node for node in nodes}.items():
+            for alert_key in sorted(self.by_node.get(name, ())):
+                before = self.alerts[alert_key]
+                if not before.notified or alert_key in told or before.alert.state is not AlertState.FIRING:
+                    continue
+                cause = self.cause(before, node, rules_of(name))
+                if cause is not None and cause.key != before.explained_by:
+                    found.append(structs.replace(before, explained_by=cause.key))
+                    self.put(found[-1])
+        return found
 
     def _named(self, rule: Rule, tracked: Tracked, node: Node, place: ResourceKey) -> Tracked | None:
         """What the rule names: on the same resource, or on one it rests on, its node included.

@@ -5,7 +5,7 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -349,7 +349,8 @@ class Court:
             if tracked != before:
                 self._docket.put(tracked)
                 changed.append(tracked)
-        changed += self._late(told, untold)
+        nodes = [untold[key][1] for key in told if self.alerts[key].alert.kind in DEPTH]
+        changed += self._docket.told_before_their_cause(told, nodes, lambda name: self.in_force(name).rules)
         commit.alerts.update({row.key: row for row in changed})
         self._name_explained(changed, commit)
         for alert_key in untold:
@@ -357,21 +358,6 @@ class Court:
                 commit.notices.extend(self._notices(self.alerts[alert_key], "firing", at))
             if untold[alert_key][0] is Transition.FIRED and alert_key in self.alerts:
                 effects.append(Transitioned(self.alerts[alert_key], Transition.FIRED))
-
-    def _late(self, told: Collection[str], untold: Mapping[str, tuple[Transition, Node]]) -> list[Tracked]:
-        """The alerts that people were told of before their cause: not told again, but named by it as its part."""
-        found = []
-        nodes = {untold[key][1].name: untold[key][1] for key in told if self.alerts[key].alert.kind in DEPTH}
-        for name, node in nodes.items():
-            for alert_key in sorted(self._docket.by_node.get(name, ())):
-                before = self.alerts[alert_key]
-                if not before.notified or alert_key in told or before.alert.state is not AlertState.FIRING:
-                    continue
-                cause = self._docket.cause(before, node, self.in_force(name).rules)
-                if cause is not None and cause.key != before.explained_by:
-                    found.append(structs.replace(before, explained_by=cause.key))
-                    self._docket.put(found[-1])
-        return found
 
     def _before_its_end(self, tracked: Tracked, node: Node) -> bool:
         """Whether all that is known of an explained alert is older than the first sight of its cause's end.
