@@ -39,6 +39,7 @@ class Databases:
     """A folder, and the servers in it, until the block ends. Needs root: a server runs as its own account."""
 
     def __init__(self) -> None:
+        self._redises = 0
         needs.root()
         self._held = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-databases-"))
@@ -134,8 +135,9 @@ class Databases:
         """Redis by a configuration file; it writes a title over its command line."""
         daemon = needs.tool("redis-server", package="redis-server")
         folder.mkdir(exist_ok=True)
-        place = self.folder / f"{folder.name}.sock"
-        file = self.folder / f"{folder.name}.conf"
+        self._redises += 1
+        place = self.folder / f"{self._redises}.sock"
+        file = self.folder / f"{self._redises}.conf"
         file.write_text(f"port 0\nunixsocket {place}\ndir {folder}\n{configuration}")
         return self._start(
             [*more, daemon, str(file)], folder, place, lambda: say(place, "PING") == b"+PONG\r\n"
@@ -189,14 +191,14 @@ class Databases:
 
 
 def say(place: Path, words: str) -> bytes:
-    """One command to Redis over its socket, and the answer; empty while it does not listen."""
+    """One command to Redis over its socket, and the answer; empty while it does not listen, or begins to."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(place))
+            connection.sendall(f"{words}\r\n".encode())
+            return connection.recv(1000)
         except OSError:
             return b""
-        connection.sendall(f"{words}\r\n".encode())
-        return connection.recv(1000)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
