@@ -35,6 +35,7 @@ from holdfast_agent.identity import Standing, StateFolder
 from holdfast_agent.link import Link
 from holdfast_agent.link_user import LinkStanding
 from holdfast_agent.machine_profile import PreviousBoot, configured, profile, session_taken_over, this_machine
+from holdfast_agent.pause import until
 from holdfast_agent.probe import ProbeContext, boot_clock
 from holdfast_agent.probes.kernel_pattern import KernelEvent
 from holdfast_agent.registry import ProbeKind
@@ -221,10 +222,7 @@ class Agent:
                 self._link.reconnect("the broker has not taken a report for 30 s")
                 self._session.disconnected(self._connection or 0)
             pause = step.wake_at - boot_clock()
-            try:
-                await asyncio.wait_for(self._wake.wait(), None if pause == math.inf else max(0.0, pause))
-            except TimeoutError:
-                pass
+            await until(self._wake, None if pause == math.inf else max(0.0, pause))
 
     def _publish_due(self) -> Step:
         step = self._session.step(stamp(), self._spool_facts())

@@ -27,6 +27,7 @@ from holdfast_agent.core.schedule import jittered_seconds
 from holdfast_agent.errors import LinkDown
 from holdfast_agent.late_imports import imported_late
 from holdfast_agent.link_user import Counts, LinkStanding, LinkUser
+from holdfast_agent.pause import until
 
 with imported_late("ssl", "urllib.request"):  # TLS where a broker wants it; proxies only with PySocks
     import aiomqtt
@@ -355,8 +356,7 @@ class Link:
                     attempt = 0
                 pause = max(self._pause(attempt), self._takeover_pause())
             attempt += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), pause)
+            await until(self._wanted, pause)
 
     def publish(self, number: int, payload: bytes, token: int) -> None:
         """Send on connection `number`; nothing when that one has ended."""

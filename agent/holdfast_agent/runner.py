@@ -23,6 +23,7 @@ from msgspec import Struct
 from holdfast_agent.core.happening import Happening
 from holdfast_agent.core.schedule import Schedule, jittered_seconds
 from holdfast_agent.errors import Denied, EventRefused, NoData, ProbeStop, Unsupported
+from holdfast_agent.pause import until
 from holdfast_agent.probe import Observation, Poll, ProbeContext, Watch, boot_clock
 from holdfast_agent.registry import ProbeKind
 from holdfast_wire import Capability, Section, SectionStatus
@@ -157,10 +158,7 @@ class Runner:
                 self._spawn(run, self._look(run, urgent=urgent))
             pause = self._schedule.wake_at() - self._clock()
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), None if pause == math.inf else max(0.0, pause))
-            except TimeoutError:
-                pass
+            await until(self._wake, None if pause == math.inf else max(0.0, pause))
 
     def refresh(self, name: str) -> None:
         """Look now and say so at once."""

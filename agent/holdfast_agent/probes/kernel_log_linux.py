@@ -18,6 +18,7 @@ import time
 import msgspec
 from msgspec import Struct
 
+from holdfast_agent.pause import until
 from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Watch
 from holdfast_agent.probes.block_devices_linux import is_gone, name_of_number, name_of_path, name_of_scsi
 from holdfast_agent.probes.kernel_pattern import NODE_WIDE, UNNAMED, KernelEvent
@@ -113,10 +114,9 @@ class KernelLog(Poll[KernelLogRaw], Watch):
                     await asyncio.sleep(0)
             await self._report(self._storm.due(time.monotonic()), emit)
             self._keep_position(reader.newest)
-            try:
-                await asyncio.wait_for(readable.wait(), self._storm.next_due_seconds(time.monotonic()))
-            except TimeoutError:
-                pass  # a storm's window has ended
+            await until(
+                readable, self._storm.next_due_seconds(time.monotonic())
+            )  # or until a storm's window has ended
 
     async def _take(self, record: KmsgRecord, previous: str, emit: Emit) -> str:
         """Report the record if it means something; returns the text that a fragment after it would continue."""

@@ -23,6 +23,7 @@ from holdfast_agent.core.delivery import Spooled
 from holdfast_agent.core.resume import Clocks, resumed
 from holdfast_agent.core.testimony import Confirmed, ReadBack, Testimony
 from holdfast_agent.errors import ProbeStop
+from holdfast_agent.pause import until
 from holdfast_agent.probe import Cursors, boot_clock
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.witness.clocks import read_clocks
@@ -126,8 +127,7 @@ class Witnessing:
             while True:
                 if self.enabled:
                     self._user.section(self._section(), urgent=False)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._mounts_changed.wait(), self._interval)
+                await until(self._mounts_changed, self._interval)
                 if self._mounts_changed.is_set() or boot_clock() - planned_at >= PLAN_SECONDS:
                     await self._settle()
                     await self._plan(ReadCause.MOUNT)

@@ -172,7 +172,8 @@ class Session:
     async def _pause(self, failures: int) -> None:
         limit = min(self._options.backoff_seconds_max, 0.25 * 2.0 ** min(failures, 16))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), random.uniform(0.0, limit))
+            async with asyncio.timeout(random.uniform(0.0, limit)):
+                await self._stopping.wait()
 
     def _send_waiting(self) -> None:
         while self._outgoing and self._link is not None and self._link.up:

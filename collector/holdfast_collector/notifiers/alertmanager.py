@@ -180,7 +180,8 @@ class _Peer:
                 pause = await self._assert_all()
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._moved.wait(), self._assert_at - time.monotonic())
+                    async with asyncio.timeout(self._assert_at - time.monotonic()):
+                        await self._moved.wait()
                 continue
             if pause > 0:
                 await asyncio.sleep(pause)

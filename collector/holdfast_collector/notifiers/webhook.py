@@ -56,7 +56,8 @@ class Webhook:
                     while (notice := self._lane.next(time.monotonic())) is not None:
                         attempts.create_task(self._attempt(notice))
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._moved.wait(), self._lane.wait_seconds(time.monotonic()))
+                        async with asyncio.timeout(self._lane.wait_seconds(time.monotonic())):
+                            await self._moved.wait()
         finally:
             await self._poster.close()
 
