@@ -5,7 +5,7 @@ import pytest
 from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.event import Acknowledged
 from holdfast_wire import ChainHead, ChainReport, ReadCause, VolumeIdentity, Witness
-from tests.collector.fleet import WARM, commit_of, rejected
+from tests.collector.fleet import WARM, Desk, commit_of, rejected
 from tests.collector.witnessed import (
     CHAIN,
     OTHER,
@@ -77,14 +77,20 @@ def test_a_ring_without_a_whole_record_is_convicted_once() -> None:
     assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.LOST_TAIL]
 
 
-def test_a_second_read_counts_although_a_record_overtook_it() -> None:
-    """What was promised before it is missing in it, whatever was written since."""
+def fell_short() -> tuple[Desk, Witnessed, float]:
+    """A crash took the newest two records, and a first read shows it."""
     upon, agent = desk(), Witnessed()
     at = lived(upon, agent, 10)
     agent.disk.cut(8)
     agent.reboot(at)
     upon.feed(agent.alive(at), at)
     upon.feed(agent.read(at, previous_boot="dirty"), at)
+    return upon, agent, at
+
+
+def test_a_second_read_counts_although_a_record_overtook_it() -> None:
+    """What was promised before it is missing in it, whatever was written since."""
+    upon, agent, at = fell_short()
     second = agent.read(at + 30, ReadCause.AGAIN, previous_boot="dirty")
     newest = agent.witness(at + 31, seq=11)
     upon.feed(newest, at + 31)
@@ -97,12 +103,7 @@ def test_a_second_read_counts_although_a_record_overtook_it() -> None:
 
 def test_a_doubted_volume_is_asked_again_with_every_record() -> None:
     """The first question may have been lost on its way."""
-    upon, agent = desk(), Witnessed()
-    at = lived(upon, agent, 10)
-    agent.disk.cut(8)
-    agent.reboot(at)
-    upon.feed(agent.alive(at), at)
-    upon.feed(agent.read(at, previous_boot="dirty"), at)
+    upon, agent, at = fell_short()
 
     answer = expected(upon.feed(agent.witness(at + 60, seq=11), at + 60))
 

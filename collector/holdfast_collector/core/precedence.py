@@ -61,14 +61,10 @@ def later_reads(node: Node, record: ChainRecord, witness: Witness, sender: Sende
 def start_is_unread(record: ChainRecord, witness: Witness) -> bool:
     """Whether the read that an agent sends before its first witness has not come: not since its boot, or its start."""
     writer = record.writer
-    if (witness.install_id, witness.boot_id, witness.epoch) == (
-        writer.install_id,
-        writer.boot_id,
-        writer.epoch,
-    ):
-        return (
-            False  # it came, or one of its records was taken without it, and it has nothing to say any more
-        )
+    here = (witness.install_id, witness.boot_id, witness.epoch)
+    if here == (writer.install_id, writer.boot_id, writer.epoch):
+        # It came, or one of its records was taken without it, and it has nothing to say any more.
+        return False
     if not record.reads:
         return True
     read = record.reads[-1]
