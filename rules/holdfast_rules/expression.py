@@ -20,6 +20,8 @@ from holdfast_rules.parse import parse
 from holdfast_rules.subject import Subject
 from holdfast_rules.tree import Constant, Each, Gathered, Named, Node, Remembered, walk
 
+_LOOKING_BACK = ("delta", "rate", "changed")
+
 
 class Survey(Struct, frozen=True, kw_only=True):
     """One `any(…)`, `all(…)`, `count(…)`, `min(…)` or `max(…)` of a condition."""
@@ -64,6 +66,8 @@ class Expression(Struct, frozen=True, kw_only=True):
     """The packs' constants that it names."""
     timed: bool
     """It asks about history or age, so time alone can change the answer."""
+    remembers: bool
+    """It asks whether something happened within a window: `delta`, `rate` or `changed`."""
 
     @property
     def constant(self) -> bool:
@@ -116,6 +120,7 @@ def compile_expression(
             dict.fromkeys(node.name for node in walk(tree) if isinstance(node, Constant) and node.name)
         ),
         timed=any(isinstance(node, Remembered) for node in walk(tree)),
+        remembers=any(isinstance(node, Remembered) and node.function in _LOOKING_BACK for node in walk(tree)),
     )
 
 

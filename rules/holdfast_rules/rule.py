@@ -107,6 +107,11 @@ class Rule(Struct, frozen=True, kw_only=True):
         """Time alone can change the answer, without any new fact."""
         return self.expression.timed or (self.clear is not None and self.clear.timed)
 
+    @property
+    def remembers(self) -> bool:
+        """The condition looks back on what happened within a window: it ends by the clock, and not by a repair."""
+        return self.expression.remembers
+
     def judge(self, subject: Subject, at: float) -> Finding:
         """What the condition says of a resource of the rule's kind now. `at` is by the collector's clock."""
         answer = self.program(subject.facts.get, subject, at)

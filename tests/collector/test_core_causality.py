@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from holdfast_collector.core.event import Acknowledged
 from holdfast_collector.core.record import Notice, State
 from holdfast_collector.packs import load_rules
+from holdfast_rules import Finding
 from holdfast_rules.verdict import Verdict
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
@@ -23,6 +24,8 @@ rules:
   - {alert: Rebooted, id: T-05, resource: node, when: boot_dirty, severity: page, verdict: at_risk, summary: node}
   - {alert: Watchdog, id: S-05, resource: collector, when: "True", severity: info, summary: the path works}
 """
+MEMORY = CHAIN.replace("when: smart_failing", """when: 'delta(kernel_data_loss_total, "1h") > 0'""")
+STICKY_MEMORY = MEMORY.replace("at_risk, summary: disk", "at_risk, sticky: true, summary: disk")
 PATH = "pg.service:/srv/pg"
 QUIET = {"DiskBad": False, "VolumeBad": False, "PathBad": False, "ServiceBad": False}
 
@@ -234,13 +237,116 @@ def test_a_sticky_cause_that_only_waits_for_somebodys_word_explains_nothing_new(
 @pytest.mark.parametrize(("later", "explained"), [(2.0, "DiskBad"), (100.0, "DiskBad"), (1200.0, "")])
 def test_an_event_explains_what_began_with_it_and_its_memory_nothing(later: float, explained: str) -> None:
     """A write was lost and the volume died of it: one page. What dies on the same disk within the hour is news."""
-    rules = CHAIN.replace("when: smart_failing", """when: 'delta(kernel_data_loss_total, "1h") > 0'""")
-    desk, agent = started(rules)
+    desk, agent = started(MEMORY)
     desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)
 
     desk.feed(agent.report(*machine("VolumeBad")), at=WARM + 1 + later)
 
     assert explanations(desk) == {"DiskBad": "", "VolumeBad": explained}
+
+
+def an_hour_after_a_loss(rules: str) -> tuple[Desk, Agent, list[tuple[str, str]]]:
+    """A disk lost a write and the volume on it died; it lies dead until the window of the event is over."""
+    desk, agent = started(rules)
+    pages = told(commit_of(desk.feed(agent.event("sda", type_="kernel_data_loss"), at=WARM + 1)).notices)
+    for step in range(1, 64):
+        mono = 60.0 * step
+        message = agent.report(*machine("VolumeBad", mono=mono), mono=mono)
+        pages += told(commit_of(desk.feed(message, at=WARM + mono)).notices)
+    return desk, agent, pages
+
+
+def test_the_end_of_a_memory_does_not_page_a_second_time_for_the_same_fault() -> None:
+    """The hour is over by the clock; the volume has been dead all the time, and whoever was called knows."""
+    desk, agent, pages = an_hour_after_a_loss(MEMORY)
+
+    repaired = desk.feed(agent.report(*machine(mono=3900.0), mono=3900.0), at=WARM + 3900)
+    seen = desk.feed(agent.report(*machine(mono=3910.0), mono=3910.0), at=WARM + 3910)
+
+    assert pages == [("DiskBad", "firing")]
+    assert told([*commit_of(repaired).notices, *commit_of(seen).notices]) == [("DiskBad", "resolved")]
+    assert explanations(desk) == {}
+
+
+def test_a_memory_that_stands_for_what_it_explains_says_what_it_is() -> None:
+    """Its condition does not hold any more and nothing is repaired: it is between."""
+    desk, _, _ = an_hour_after_a_loss(MEMORY)
+
+    assert explanations(desk) == {"DiskBad": "", "VolumeBad": "DiskBad"}
+    assert desk.collector.alerts[key_of(desk, "DiskBad")].alert.last_finding is Finding.BETWEEN
+
+
+def test_taking_note_of_a_memory_does_not_bring_what_it_explains_as_a_page_of_its_own() -> None:
+    """Who took note of the loss has read which volume died of it."""
+    desk, agent, pages = an_hour_after_a_loss(STICKY_MEMORY)
+
+    noted = desk.collector.handle(Acknowledged(WARM + 3790, key_of(desk, "DiskBad"), "disk is ordered"))
+    dead = desk.feed(agent.report(*machine("VolumeBad", mono=3800.0), mono=3800.0), at=WARM + 3800)
+    repaired = desk.feed(agent.report(*machine(mono=3810.0), mono=3810.0), at=WARM + 3810)
+    desk.feed(agent.report(*machine(mono=3820.0), mono=3820.0), at=WARM + 3820)
+
+    notices = [note for effects in (noted, dead, repaired) for note in commit_of(effects).notices]
+    assert pages + told(notices) == [("DiskBad", "firing"), ("DiskBad", "resolved")]
+    assert explanations(desk) == {}
+
+
+def test_a_memory_does_not_stand_for_what_asks_less_of_people() -> None:
+    """A page that ends as a ticket is no second page, and says what is left to do."""
+    less = "severity: ticket, verdict: at_risk, summary: volume"
+    desk, _, pages = an_hour_after_a_loss(
+        MEMORY.replace("severity: page, verdict: at_risk, summary: volume", less)
+    )
+
+    assert pages == [("DiskBad", "firing"), ("DiskBad", "resolved")]
+    assert [(row.alert.alertname, row.notified) for row in desk.collector.alerts.values()] == [
+        ("VolumeBad", True)
+    ]
+
+
+def test_what_was_told_before_its_cause_stands_for_itself_when_the_cause_ends() -> None:
+    """It is nobody's part any more: lists that put it beneath its cause would lose it."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine("PathBad")), at=WARM + 1)
+    desk.feed(agent.report(*machine("PathBad", "VolumeBad")), at=WARM + 2)
+    named = desk.collector.alerts[key_of(desk, "PathBad")].explained_by
+
+    commit = commit_of(desk.feed(agent.report(*machine("PathBad", mono=10.0), mono=10.0), at=WARM + 11))
+
+    kept, held = commit.alerts[key_of(desk, "PathBad")], desk.collector.alerts[key_of(desk, "PathBad")]
+    assert kept is not None
+    assert named != ""
+    assert (kept.notified, kept.explained_by, held.explained_by) == (True, "", "")
+
+
+def test_what_was_told_before_its_causes_is_the_next_ones_part_when_the_deepest_ends() -> None:
+    """Path, then volume, then disk were told; the disk works again, and the volume is still the place to begin."""
+    desk, agent = started()
+    for second, bad in enumerate(
+        [("PathBad",), ("PathBad", "VolumeBad"), ("PathBad", "VolumeBad", "DiskBad")], 1
+    ):
+        desk.feed(agent.report(*machine(*bad)), at=WARM + second)
+    before = desk.collector.alerts[key_of(desk, "PathBad")].explained_by == key_of(desk, "DiskBad")
+
+    desk.feed(agent.report(*machine("PathBad", "VolumeBad", mono=10.0), mono=10.0), at=WARM + 11)
+
+    alerts = {row.alert.alertname: row for row in desk.collector.alerts.values()}
+    assert before
+    assert alerts["PathBad"].explained_by == key_of(desk, "VolumeBad")
+    assert alerts["VolumeBad"].explained_by == ""
+    assert alerts["VolumeBad"].alert.annotations["explains"] == f"1 alert: PathBad on {PATH}"
+
+
+def test_an_alert_names_no_more_what_ended_before_it() -> None:
+    """Whoever is told again while it fires reads what there is to do now."""
+    desk, agent = started()
+    desk.feed(agent.report(*machine("VolumeBad", "PathBad", "ServiceBad")), at=WARM + 1)
+
+    said = []
+    for mono, bad in ((10.0, ("VolumeBad", "PathBad")), (20.0, ("VolumeBad",))):
+        desk.feed(agent.report(*machine(*bad, mono=mono), mono=mono), at=WARM + mono)
+        said.append(desk.collector.alerts[key_of(desk, "VolumeBad")].alert.annotations.get("explains"))
+
+    assert said == [f"1 alert: PathBad on {PATH}", None]
 
 
 def test_taking_note_of_a_cause_is_taking_note_of_what_waits_for_it() -> None:

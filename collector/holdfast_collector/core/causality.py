@@ -12,6 +12,8 @@ purpose, for what is kept quiet wrongly is a page that nobody gets:
 - a sticky cause explains while its condition holds, not while it only waits for that word
 - the memory of an event explains what began with the event: what looks back over a window ends by the clock and not by a
   repair, and a disk that lost a write an hour ago does not explain what dies on it now
+- for the same reason such a memory stands, and explains, as long as anything that it keeps quiet still holds: that the hour
+  is over is no repair and no news, and must not page a second time for the same fault
 
 A node is no part of this: reboots, clocks and silence are the machine's own, and no disk of it explains them.
 """
@@ -78,7 +80,7 @@ def may_explain(cause: Tracked, cause_rule: Rule, effect: Alert, effect_rule: Ru
         return False
     if cause_rule.timed and not began_together(effect, cause.alert):
         return False
-    if cause_rule.sticky and cause.alert.cleared_since is not None:
+    if cause_rule.sticky and not cause_rule.remembers and cause.alert.cleared_since is not None:
         return False
     if effect_rule.sticky and not (cause_rule.sticky or cause_rule.verdict == Verdict.LOST.value):
         return False

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from holdfast_collector.core.causality import DEPTH, began_together, beneath, may_explain, order, root
 from holdfast_collector.core.node import Node, ResourceKey
+from holdfast_collector.core.quiet import on_its_own, stands_on
 from holdfast_collector.core.record import Tracked
 from holdfast_rules import AlertState, Rule, RuleSet
 
@@ -140,6 +141,20 @@ class Docket:
             seen.add(cause.key)
             yield cause
             cause = self.alerts.get(cause.explained_by)
+
+    def stands_on(self, tracked: Tracked, rule: Rule) -> bool:
+        """Whether the memory of an event must stand for what it keeps quiet, though its window is over."""
+        return rule.remembers and stands_on(tracked, self._effects_of(tracked.key))
+
+    def set_free(self, key: str) -> list[Tracked]:
+        """An alert ended. What was told before it, and was its part, is nobody's any more; returns that."""
+        freed = on_its_own(self._effects_of(key))
+        for effect in freed:
+            self.put(effect)
+        return freed
+
+    def _effects_of(self, key: str) -> list[Tracked]:
+        return [self.alerts[effect] for effect in sorted(self._effects.get(key, ()))]
 
     def explained(self, key: str) -> list[Tracked]:
         """All that an alert keeps quiet, directly or by way of another, the deepest first."""

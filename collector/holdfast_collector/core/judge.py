@@ -15,6 +15,7 @@ from holdfast_collector.core.causality import DEPTH, named
 from holdfast_collector.core.docket import Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
+from holdfast_collector.core.quiet import before_its_end, to_tell
 from holdfast_collector.core.record import Notice, Receiver, Resolved, Tracked
 from holdfast_rules import (
     Alert,
@@ -63,6 +64,8 @@ class Court:
         self.resolved: dict[str, Resolved] = {}
         self._untold: dict[str, tuple[Transition, Node]] = {}
         """Keys of alerts that fire and nobody was told of, as judged since the last `tell` → and their nodes."""
+        self._left: dict[str, Node] = {}
+        """The nodes where an alert ended since then, by name: what it explained may be another one's part."""
 
     @property
     def alerts(self) -> dict[str, Tracked]:
@@ -263,11 +266,12 @@ class Court:
         tracked = self._docket.at(node.name, subject.kind, subject.name, rule.id)
         if tracked is None and finding is not Finding.HOLDS:
             return
-        firing = tracked is not None and tracked.alert.state is AlertState.FIRING
         if finding is Finding.UNKNOWN and node.gone(subject.key):
             finding = Finding.CLEAR
-        elif finding is Finding.CLEAR and firing:
+        elif finding is Finding.CLEAR and tracked is not None and tracked.alert.state is AlertState.FIRING:
             finding = rule.clearing(subject, at)
+        if finding is Finding.CLEAR and tracked is not None and self._docket.stands_on(tracked, rule):
+            finding = Finding.BETWEEN
         unwatched = not warm or (rule.timed and node.reporting is False)
         if finding in {Finding.CLEAR, Finding.BETWEEN} and unwatched:
             # Until a full grace period has passed nothing resolves: what clears it may be an old report. And a window
@@ -309,9 +313,10 @@ class Court:
             tracked = structs.replace(tracked, alert=alert)
         if transition in (Transition.RESOLVED, Transition.CANCELLED):
             self._leave(tracked, transition, at, commit)
+            self._left[node.name] = node
         if alert is not None:
             self._docket.put(tracked)
-            if _to_tell(rule, tracked):
+            if to_tell(rule, tracked):
                 self._untold.setdefault(tracked.key, (transition, node))
         if transition is not Transition.NONE:
             if alert is not None:
@@ -327,6 +332,7 @@ class Court:
         Called when everything that one event changes has been judged, for the explanation may come with what it explains.
         """
         untold, self._untold = self._untold, {}
+        left, self._left = self._left, {}
         told: set[str] = set()
         changed: list[Tracked] = []
         # The deepest first: whether it was told decides what it explains.
@@ -336,7 +342,7 @@ class Court:
                 continue
             node = untold[alert_key][1]
             cause = self._docket.cause(before, node, self.in_force(node.name).rules)
-            if cause is None and self._before_its_end(before, node):
+            if cause is None and before_its_end(before, node, self.resolved):
                 continue
             tracked = structs.replace(
                 before,
@@ -349,7 +355,7 @@ class Court:
             if tracked != before:
                 self._docket.put(tracked)
                 changed.append(tracked)
-        nodes = [untold[key][1] for key in told if self.alerts[key].alert.kind in DEPTH]
+        nodes = [untold[key][1] for key in told if self.alerts[key].alert.kind in DEPTH] + list(left.values())
         changed += self._docket.told_before_their_cause(told, nodes, lambda name: self.in_force(name).rules)
         commit.alerts.update({row.key: row for row in changed})
         self._name_explained(changed, commit)
@@ -358,18 +364,6 @@ class Court:
                 commit.notices.extend(self._notices(self.alerts[alert_key], "firing", at))
             if untold[alert_key][0] is Transition.FIRED and alert_key in self.alerts:
                 effects.append(Transitioned(self.alerts[alert_key], Transition.FIRED))
-
-    def _before_its_end(self, tracked: Tracked, node: Node) -> bool:
-        """Whether all that is known of an explained alert is older than the first sight of its cause's end.
-
-        The disk works again, and the probe that looks at what is on it comes round in a minute: until then nobody knows.
-        """
-        ended = self.resolved.get(tracked.explained_by)
-        if ended is None or ended.alert.kind not in DEPTH or tracked.alert.last_finding is Finding.UNKNOWN:
-            return False  # the silence of a node is the collector's own evidence
-        end = ended.at if ended.alert.cleared_since is None else ended.alert.cleared_since
-        seen_at = node.observed.get((tracked.alert.kind, tracked.alert.resource))
-        return seen_at is not None and seen_at < end
 
     def _depth(self, alert_key: str) -> int:
         tracked = self.alerts.get(alert_key)
@@ -380,6 +374,8 @@ class Court:
         for cause_key in dict.fromkeys(cause.key for row in changed for cause in self._docket.causes(row)):
             cause = self.alerts[cause_key]
             said = {**cause.alert.annotations, "explains": named(self.explained(cause_key))}
+            if not self.explained(cause_key):
+                del said["explains"]
             cause = structs.replace(cause, alert=structs.replace(cause.alert, annotations=said))
             self._docket.put(cause)
             commit.alerts[cause_key] = cause
@@ -392,6 +388,8 @@ class Court:
         """An episode is over: off the books, and told to those who heard of it."""
         self._docket.remove(tracked)
         commit.alerts[tracked.key] = None
+        commit.alerts.update({effect.key: effect for effect in self._docket.set_free(tracked.key)})
+        self._name_explained([tracked], commit)
         if transition is Transition.CANCELLED:
             return
         resolved = Resolved(key=tracked.key, alert=tracked.alert, at=at, notified=tracked.notified)
@@ -480,18 +478,3 @@ class Court:
         """Let go of what resolved long ago; the store has its own clock for the same."""
         for alert_key in [k for k, row in self.resolved.items() if at - row.at > RESOLVED_SECONDS]:
             del self.resolved[alert_key]
-
-
-def _to_tell(rule: Rule, tracked: Tracked) -> bool:
-    """Whether it fires, nobody was told, and there is something to tell: what is clear is only waiting to leave.
-
-    What is between fires by its rule's own word.
-
-    A sticky alert does not leave by itself: its condition may have passed, somebody must still hear of it.
-    """
-    alert = tracked.alert
-    return (
-        alert.state is AlertState.FIRING
-        and not tracked.notified
-        and (alert.last_finding in {Finding.HOLDS, Finding.BETWEEN} or rule.sticky)
-    )
