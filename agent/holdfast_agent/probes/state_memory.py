@@ -21,6 +21,9 @@ class Known(Struct, frozen=True):
     mountpoint: str
     """The machine's mount right below it."""
     moved_from: str = ""
+    """Where it was before it moved, in words."""
+    home: str = ""
+    """The fingerprint there."""
     moved_at: float = 0.0
     """Seconds since boot."""
 
@@ -41,19 +44,24 @@ class Memory:
         self._now: dict[str, Known] = {}
 
     def moved_from(self, name: str, fingerprint: str, mountpoint: str, uptime: float) -> str:
-        """Where the path was before it moved; empty when it did not. Remembers where it is."""
+        """Where the path was before it moved; empty when it did not, or is back there. Remembers where it is."""
         before = self._before.get(name)
         if before is None:
             self._now[name] = Known(fingerprint, mountpoint)
             return ""
-        origin, since = before.moved_from, before.moved_at
-        if before.fingerprint != fingerprint:
-            origin, since = f"{before.fingerprint} on {before.mountpoint or 'an unknown mount'}", uptime
+        origin, home, since = before.moved_from, before.home, before.moved_at
+        if fingerprint == home:
+            origin, home, since = "", "", 0.0
+        elif before.fingerprint != fingerprint:
+            if not home:
+                home = before.fingerprint
+                origin = f"{home} on {before.mountpoint or 'an unknown mount'}"
+            since = uptime
         elif uptime - since > TOLD_SECONDS:
-            origin, since = "", 0.0
+            origin, home, since = "", "", 0.0
         # A mount that went missing stays the one to expect: it is what holds the data.
         expected = before.mountpoint if self._lost(before.mountpoint, mountpoint) else mountpoint
-        self._now[name] = Known(fingerprint, expected, origin, since)
+        self._now[name] = Known(fingerprint, expected, origin, home, since)
         return origin
 
     def expected(self, name: str) -> str:
@@ -71,5 +79,6 @@ class Memory:
         return bool(before) and before != now and bool(now) and below(before, now)
 
     def notes(self) -> Notes:
-        """What to remember."""
-        return Notes(self._boot_id, dict(list(self._now.items())[:_REMEMBERED_MAX]))
+        """What to remember: also of what is not there now, for a database may be stopped and started elsewhere."""
+        gone = {name: known for name, known in self._before.items() if name not in self._now}
+        return Notes(self._boot_id, dict([*self._now.items(), *gone.items()][:_REMEMBERED_MAX]))

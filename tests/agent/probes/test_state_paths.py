@@ -219,29 +219,57 @@ def test_what_was_left_out_is_told() -> None:
     assert seen.missing["units"].endswith("what units declare and depend on is not known")
 
 
+def elsewhere(raw: StatePathsRaw, inode: int) -> StatePathsRaw:
+    """The recording with etcd's folder replaced by another one."""
+    etcd = next(each for each in raw.services if each.name == "etcd.service")
+    places = {**etcd.places, "/srv/etcd": msgspec.structs.replace(etcd.places["/srv/etcd"], inode=inode)}
+    return msgspec.structs.replace(raw, services=[msgspec.structs.replace(etcd, places=places)])
+
+
 def test_a_database_that_moved_within_a_boot_is_told_with_both_places() -> None:
+    """The first one, however often it moves: that is where its state was."""
     probe = StatePaths(ProbeContext(node="n", boot_id="b"))
     raw = recorded(StatePaths, "debian-12-databases")
     probe.interpret(raw)
-    etcd = next(each for each in raw.services if each.name == "etcd.service")
-    places = {**etcd.places, "/srv/etcd": msgspec.structs.replace(etcd.places["/srv/etcd"], inode=777)}
-    moved = msgspec.structs.replace(raw, services=[msgspec.structs.replace(etcd, places=places)])
 
-    data = path(probe.interpret(moved), "etcd.service", "/srv/etcd")
+    seen = [path(probe.interpret(elsewhere(raw, inode)), "etcd.service", "/srv/etcd") for inode in (777, 778)]
 
-    assert some(data, "moved", "moved_from", "fingerprint") == (
-        True, "5555555555555555:501 on /srv", "5555555555555555:777",
-    )  # fmt: skip
+    assert [some(data, "moved", "moved_from", "fingerprint") for data in seen] == [
+        (True, "5555555555555555:501 on /srv", "5555555555555555:777"),
+        (True, "5555555555555555:501 on /srv", "5555555555555555:778"),
+    ]
+
+
+def test_a_database_that_came_back_has_not_moved() -> None:
+    """Something was mounted over it, and unmounted again: that is no second move, and the first is mended."""
+    probe = StatePaths(ProbeContext(node="n", boot_id="b"))
+    raw = recorded(StatePaths, "debian-12-databases")
+    probe.interpret(raw)
+    probe.interpret(elsewhere(raw, 777))
+
+    seen = [path(probe.interpret(raw), "etcd.service", "/srv/etcd")["moved"] for _ in range(2)]
+
+    assert seen == [False, False]
+
+
+def test_a_database_that_was_stopped_and_started_elsewhere_has_moved() -> None:
+    """Nobody saw it in between: it is known by its process."""
+    probe = StatePaths(ProbeContext(node="n", boot_id="b"))
+    raw = recorded(StatePaths, "debian-12-databases")
+    others = [each for each in raw.services if each.name != "etcd.service"]
+    probe.interpret(raw)
+    probe.interpret(msgspec.structs.replace(raw, services=others))
+
+    data = path(probe.interpret(elsewhere(raw, 777)), "etcd.service", "/srv/etcd")
+
+    assert some(data, "moved", "moved_from") == (True, "5555555555555555:501 on /srv")
 
 
 def test_nothing_moves_by_a_boot() -> None:
     """Ids of filesystems are the boot's own; what was there before it says nothing."""
     context = ProbeContext(node="n", boot_id="b")
     StatePaths(context).interpret(recorded(StatePaths, "debian-12-databases"))
-    raw = recorded(StatePaths, "debian-12-databases")
-    etcd = next(each for each in raw.services if each.name == "etcd.service")
-    places = {**etcd.places, "/srv/etcd": msgspec.structs.replace(etcd.places["/srv/etcd"], inode=777)}
-    after = msgspec.structs.replace(raw, services=[msgspec.structs.replace(etcd, places=places)])
+    after = elsewhere(recorded(StatePaths, "debian-12-databases"), 777)
 
     booted = StatePaths(msgspec.structs.replace(context, boot_id="c"))
 
