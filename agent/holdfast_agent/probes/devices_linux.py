@@ -67,8 +67,8 @@ class Devices(Poll[MediaRaw], Watch):
         ("volume", fact)
         for fact in (
             "durability_class", "durability_class_known", "durability_class_reason", "durability_class_declared",
-            "durability_class_found", "leaf_devices", "media", "rotational", "filesystem_uuid", "partly_host_local",
-            "host_cache",
+            "durability_class_found", "durability_class_overstated", "leaf_devices", "media", "rotational",
+            "filesystem_uuid", "partly_host_local", "host_cache",
         )
     )  # fmt: skip
 

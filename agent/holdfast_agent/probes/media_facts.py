@@ -74,10 +74,10 @@ def volume_media_facts(volume: Volume, media: Media, raw: MediaRaw) -> dict[str,
     turning = [raw.devices[name].rotational if name in raw.devices else None for name in standing.leaves]
     if turning and None not in turning:
         facts["rotational"] = all(turning)
-    if standing.declared:
-        found = media.found.of_mount(mount)
-        if found.level is not None:
-            facts["durability_class_found"] = found.level
+    found = media.found.of_mount(mount).level if standing.declared else None
+    if found is not None:
+        facts["durability_class_found"] = found
+    facts["durability_class_overstated"] = found is not None and found < min(PERSISTENT, standing.level or 0)
     if standing.level is not None:
         facts["partly_host_local"] = _partly_host_local(standing)
     if uuid := _filesystem_uuid(mount, raw, media.taken):

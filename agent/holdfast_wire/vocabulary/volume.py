@@ -106,6 +106,13 @@ FACTS: list[Fact] = [
                 "The class its medium shows where the operator declared one; absent where it shows none.",
             ),
             (
+                "durability_class_overstated",
+                BOOL,
+                "",
+                "m",
+                "The operator declared a higher class than its medium shows, and that one goes with the host.",
+            ),
+            (
                 "partly_host_local",
                 BOOL,
                 "",

@@ -325,9 +325,10 @@ def test_a_declared_class_wins_and_says_so() -> None:
             facts["durability_class"],
             facts["durability_class_declared"],
             facts.get("durability_class_found"),
+            facts["durability_class_overstated"],
         )
         for name, facts in found.items()
-    } == {"/": (2, True, None), "/mnt/resource": (2, True, 1), "/data": (4, True, 2)}
+    } == {"/": (2, True, None, False), "/mnt/resource": (2, True, 1, True), "/data": (4, True, 2, False)}
     assert found["/"]["durability_class_reason"] == f"sda1: {OS_DISK}; declared D2 in the configuration"
 
 
