@@ -365,6 +365,23 @@ def test_taking_note_of_a_cause_is_taking_note_of_what_waits_for_it() -> None:
     assert explanations(desk) == {}
 
 
+@pytest.mark.parametrize("order", [("VolumeBad", "PathBad"), ("PathBad", "VolumeBad")])
+def test_a_sticky_effect_that_nobody_was_told_of_ends_with_its_cause(order: tuple[str, str]) -> None:
+    """A mount hid a database's folder, which was another one then. It is mended: nobody is called for the folder now."""
+    rules = CHAIN.replace(
+        "at_risk, summary: path", "at_risk, sticky: true, inhibited_by: [VolumeBad], summary: path"
+    )
+    desk, agent = started(rules)
+    desk.feed(agent.report(*machine(order[0])), at=WARM + 1)
+    desk.feed(agent.report(*machine(*order)), at=WARM + 2)
+
+    over = desk.feed(agent.report(*machine()), at=WARM + 20)
+
+    told_first = order[0] == "PathBad"
+    assert told(commit_of(over).notices) == [("VolumeBad", "resolved")]
+    assert explanations(desk) == ({"PathBad": ""} if told_first else {})
+
+
 def test_a_cause_that_nobody_was_told_of_explains_nothing() -> None:
     """A page kept quiet by an alert that a ticket keeps quiet would reach nobody."""
     rules = CHAIN.replace(

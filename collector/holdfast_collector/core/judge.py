@@ -15,7 +15,7 @@ from holdfast_collector.core.causality import DEPTH, named
 from holdfast_collector.core.docket import Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
-from holdfast_collector.core.quiet import before_its_end, to_tell
+from holdfast_collector.core.quiet import before_its_end, left_to_its_cause, to_tell
 from holdfast_collector.core.record import Notice, Receiver, Resolved, Tracked
 from holdfast_rules import (
     Alert,
@@ -277,7 +277,7 @@ class Court:
             # Until a full grace period has passed nothing resolves: what clears it may be an old report. And a window
             # without events proves nothing while nobody is there to report one.
             finding = Finding.UNKNOWN
-        alert = tracked.alert if tracked else None
+        alert = left_to_its_cause(tracked, rule, finding, at) if tracked else None
         told = alert.annotations if alert is not None and alert.state is AlertState.FIRING else None
         step = advance(
             rule,

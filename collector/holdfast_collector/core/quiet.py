@@ -3,6 +3,7 @@
 cause                            what it explained, and still fires
 -------------------------------  -------------------------------------------------------------------------
 stands                           kept quiet
+stands, and this clears          ends, sticky or not: nobody was told of it, so nobody's word is waited for
 the memory of an event, over     the memory stands on while an alert of its own severity needs it
 ended, by a repair               told, or explained by another one, as soon as it was seen later than that
 ended, and this was told before  stands for itself: it is nobody's part any more
@@ -15,7 +16,7 @@ from msgspec import structs
 from holdfast_collector.core.causality import DEPTH
 from holdfast_collector.core.node import Node
 from holdfast_collector.core.record import Resolved, Tracked
-from holdfast_rules import AlertState, Finding, Rule
+from holdfast_rules import Alert, AlertState, Finding, Rule, acknowledge
 
 
 def to_tell(rule: Rule, tracked: Tracked) -> bool:
@@ -31,6 +32,17 @@ def to_tell(rule: Rule, tracked: Tracked) -> bool:
         and not tracked.notified
         and (alert.last_finding in {Finding.HOLDS, Finding.BETWEEN} or rule.sticky)
     )
+
+
+def left_to_its_cause(tracked: Tracked, rule: Rule, finding: Finding, at: float) -> Alert:
+    """The alert, which needs no word of its own any more when it clears while its cause keeps it quiet.
+
+    A sticky alert waits for whoever was told of it. Of this one nobody was: they were told of its cause.
+    """
+    quiet = bool(tracked.inhibited_by) and not tracked.notified
+    if rule.sticky and quiet and finding is Finding.CLEAR and not tracked.alert.acknowledged:
+        return acknowledge(tracked.alert, f"it was part of {tracked.inhibited_by}", at)
+    return tracked.alert
 
 
 def before_its_end(tracked: Tracked, node: Node, resolved: Mapping[str, Resolved]) -> bool:

@@ -101,7 +101,9 @@ def _notes(row: Tracked, now: float) -> tuple[str, ...]:
     if alert.last_finding is Finding.UNKNOWN:
         notes.append("cannot be seen at present; it stays until somebody can see that it is over")
     elif alert.last_finding is Finding.BETWEEN:
-        notes.append("no longer so, and not as well yet as its rule wants before it ends")
+        notes.append(
+            "no longer so, and not over: its rule wants more before it ends, or what it explains still is"
+        )
     elif alert.state is AlertState.FIRING and alert.cleared_since is not None:
         notes.append(f"no longer so since {moment(alert.cleared_since, now).ago}; not over yet")
     return tuple(notes)

@@ -162,6 +162,8 @@ def _ends(
         return steps
     if clear is not None and clear.value is not True:
         steps.append(f"and only when {rule.clear_when.strip()}")
+    if rule.timed and current.explains_total:
+        steps.append("and when what it explains is over")
     if rule.keep_firing_for_seconds:
         steps.append(f"and observed so for {duration.spell(rule.keep_firing_for_seconds)}")
     if rule.sticky and not current.acknowledged:

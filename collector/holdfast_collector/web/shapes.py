@@ -39,8 +39,8 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     fired_at: float | None
     resolved_at: float | UnsetType = UNSET
     last_finding: str
-    """`holds`, `clear` (it is about to end), `between` (no longer so, but `clear_when` is not met either) or `unknown`
-    (nobody can see at present)."""
+    """`holds`, `clear` (it is about to end), `between` (no longer so, but `clear_when` is not met either, or
+    what the memory of an event explains still holds) or `unknown` (nobody can see at present)."""
     acknowledged: str
     acknowledged_at: float | None
     inhibited_by: str
