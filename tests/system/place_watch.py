@@ -195,8 +195,9 @@ class Watch:
 
         def all_told() -> bool:
             untold = [case for case in self._faults if not self._told(case, status=status)]
-            if status == "resolved" and all(self._faults[case].answered for case in untold):
-                self._answer(untold)
+            waiting = [case for case in untold if self._told(case)]
+            if status == "resolved" and all(self._faults[case].answered for case in waiting):
+                self._answer(waiting)
             return not untold and self._places_told()
 
         def all_reached() -> bool:
