@@ -7,14 +7,13 @@ mounts of folders on those.
 """
 
 import contextlib
-import os
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.bench.boxed_services import BoxedServices
 from tests.rigs import loop_disk
+from tests.rigs.boxed_disk import show
 from tests.rigs.systemd_box import SystemdBox
 
 DISKS_MAX = 24
@@ -60,25 +59,18 @@ class BoxedMachine:
 
     def running(self, command: list[str]) -> list[str]:
         """The command as it is run there. `nsenter` remains as its parent."""
-        namespaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup"]
-        return ["nsenter", "--target", str(self._box.pid), *namespaces, *command]
+        return self._box.running(command)
 
     def share(self, *paths: Path) -> None:
-        """Copy files, and folders of files: an overlay need not show what came after it was mounted."""
-        for path in paths:
-            files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-            for file in files:
-                there = self._box.root / str(file).lstrip("/")
-                there.parent.mkdir(parents=True, exist_ok=True)
-                there.write_bytes(file.read_bytes())
+        """Copy files, and folders of files, to where they are here."""
+        self._box.share(*paths)
 
     def _mount_disk(self, stack: contextlib.ExitStack, number: int) -> None:
         image = self._folder / f"disk{number}.img"
         loop_disk.make_filesystem(image, "ext4", size_bytes=_DISK_BYTES)
         device = loop_disk.attach(image)
         stack.callback(loop_disk.detach, device)
-        inside = self._box.root / device.removeprefix("/")
-        os.mknod(inside, stat.S_IFBLK | 0o600, os.stat(device).st_rdev)
+        show(self._box, device)
         self._mount(f"disk{number}", device)
         # Before the device is let go, while the box still runs.
         stack.callback(self._box.run, "umount", "--lazy", "-R", f"{PLACE}/disk{number}", check=False)

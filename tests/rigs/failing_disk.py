@@ -8,6 +8,8 @@
 No device-mapper and no VM, so it runs wherever root may mount FUSE. Packages: nbdkit, libnbd-bin, fuse3.
 """
 
+import contextlib
+import os
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +130,17 @@ class FailingDisk:
     def fail(self) -> None:
         """From now on every read, write and flush gives EIO."""
         self._switch.touch()
+
+    def fail_journal(self) -> None:
+        """Make a file, and ask for its name to be on disk; then go on, as programs do: only that ends the filesystem."""
+        folder = os.open(self.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in ("another", "one more", "and one more"):
+                with contextlib.suppress(OSError):  # whichever of the calls is the first to notice
+                    (self.mountpoint / name).touch()
+                    os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def work(self) -> None:
         """From now on the disk works again."""

@@ -107,10 +107,29 @@ class SystemdBox:
         )
         return run(*inside, *command, check=check)
 
+    def running(self, command: list[str]) -> list[str]:
+        """The command as it is run inside, but on this machine's network. `nsenter` remains as its parent."""
+        namespaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup"]
+        return ["nsenter", "--target", str(self.pid), *namespaces, *command]
+
+    def share(self, *paths: Path) -> None:
+        """Copy files, and folders of files: an overlay need not show what came after it was mounted."""
+        for path in paths:
+            files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+            for file in files:
+                there = self.root / str(file).lstrip("/")
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(file.read_bytes())
+
     def unit(self, name: str, text: str) -> None:
         """Write a unit file and make systemd read it."""
         (self.root / "etc/systemd/system" / name).write_text(text)
         self.run("systemctl", "daemon-reload")
+
+    def show_kernel_log(self) -> None:
+        """Let it read the machine's kernel log, which is not its own: boots of one box cannot be told apart there."""
+        self.run("mknod", "-m", "644", "/run/kmsg", "c", "1", "11")
+        self.run("mount", "--bind", "/run/kmsg", "/dev/kmsg")
 
     def shut_down(self) -> None:
         """Orderly, as an operator does."""

@@ -5,7 +5,6 @@ the same conditions in a hurry, because a shipped rule may wait half an hour bef
 says that all is well.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -266,7 +265,7 @@ def test_disk_that_loses_data_pages_until_somebody_answers_for_it(watched: Watch
         _lose_data(disk)
         loss = watched.hurried.told("KernelReportsDataLoss", disk.name, but=before)
         told_before_the_journal_failed = notices(watched.hurried.hook, resource=volume)
-        _fail_the_journal(disk)
+        disk.fail_journal()
         death = watched.hurried.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         watched.shipped.told("KernelReportsDataLoss", disk.name)
         watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
@@ -329,18 +328,6 @@ def _lose_data(disk: FailingDisk) -> None:
         ledger.write(bytes(1 << 16))
         with pytest.raises(OSError, match="Input/output error"):
             os.fsync(ledger.fileno())
-
-
-def _fail_the_journal(disk: FailingDisk) -> None:
-    """Make a file, and ask for its name to be on disk; then go on, as programs do: only that ends the filesystem."""
-    folder = os.open(disk.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in ("another", "one more", "and one more"):
-            with contextlib.suppress(OSError):  # whichever of the calls is the first to notice
-                (disk.mountpoint / name).touch()
-                os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _repair(disk: FailingDisk) -> None:

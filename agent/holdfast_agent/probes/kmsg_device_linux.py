@@ -38,6 +38,9 @@ def open_kmsg(path: Path, *, at_end: bool = False) -> int:
             f"{path} may not be read; grant CAP_SYSLOG (AmbientCapabilities=CAP_SYSLOG in the unit), "
             "or set kernel.dmesg_restrict=0"
         ) from None
+    if os.path.samestat(os.fstat(descriptor), os.stat(os.devnull)):
+        os.close(descriptor)  # nothing would ever be read, and epoll(7) refuses to wait for it
+        raise Unsupported(f"{path} is {os.devnull}: a container does not see its host's kernel log")
     try:
         os.lseek(descriptor, 0, os.SEEK_END if at_end else os.SEEK_SET)
     except OSError as error:

@@ -76,6 +76,8 @@ def groups(processes: Iterable[Process], cgroups: Mapping[int, str]) -> list[Gro
     named: dict[tuple[str, bool], list[Process]] = {}
     loose: dict[int, Process] = {}
     for process in processes:
+        if _starting(process):
+            continue
         name, unit = service_of(cgroups.get(process.pid, ""))
         if name:
             named.setdefault((name, unit), []).append(process)
@@ -91,6 +93,15 @@ def groups(processes: Iterable[Process], cgroups: Mapping[int, str]) -> list[Gro
         if engine_of(Running(arguments=process.arguments)) is not None
     ]
     return found
+
+
+def _starting(process: Process) -> bool:
+    """Whether it is systemd's own child yet, on the way to become a service (`rename_process_from_path` in src/core).
+
+    A unit that is nothing else at this moment keeps nothing, and would be taken for one that no longer does.
+    """
+    title, *others = process.arguments
+    return title.startswith("(") and title.endswith(")") and not any(others)
 
 
 def _descendants(pid: int, processes: Mapping[int, Process]) -> list[Process]:

@@ -76,7 +76,8 @@ class Memory:
 
     @staticmethod
     def _lost(before: str, now: str) -> bool:
-        return bool(before) and before != now and bool(now) and below(before, now)
+        """Also where nothing of the machine shows the path, for its mount may go while the service has it open."""
+        return bool(before) and before != now and (not now or below(before, now))
 
     def notes(self) -> Notes:
         """What to remember: also of what is not there now, for a database may be stopped and started elsewhere."""

@@ -51,6 +51,8 @@ PATHS_MAX = 150
 SECTION_BYTES_MAX = 160_000
 """Of the section; a message carries 256 KiB, and other sections may come along."""
 MOUNT_STORM_SECONDS = 10.0
+LOOKS_MAX = 3
+"""On a machine whose mounts never rest the last one counts."""
 _KNOWN_NOTE, _SEEN_NOTE = "known", "seen"
 _TMPFILES = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 """The first that has a file of a name counts (tmpfiles.d(5))."""
@@ -128,9 +130,26 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             await asyncio.Event().wait()
 
     def read(self) -> StatePathsRaw:
+        """One look, and another when the mounts changed meanwhile.
+
+        Names of files and lists of mounts would not belong together: what lies on a mount that was detached lazily is
+        called by names that begin at the mount's own root, and they are somebody else's.
+        """
         self.check()
+        known = self._known
+        for _ in range(LOOKS_MAX):
+            self._known = known
+            raw = self._look()
+            if raw.machine_mounts == self._machine_mounts():
+                break
+        return raw
+
+    def _machine_mounts(self) -> str:
+        return _text(self.context.procfs / "1" / "mountinfo")
+
+    def _look(self) -> StatePathsRaw:
         procfs = self.context.procfs
-        own = _text(procfs / "self" / "mountinfo")
+        machine, own = self._machine_mounts(), _text(procfs / "self" / "mountinfo")
         running, cut = processes()
         found = groups(running, {each.pid: _text(procfs / str(each.pid) / "cgroup") for each in running})
         wanted = {group.name for group in found if group.unit} | self._known.keys() | set(self._declared())
@@ -145,7 +164,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         alive = [service for service in services if service is not None]
         stopped = self._stopped(survey, units, {service.name for service in alive})
         raw = StatePathsRaw(
-            machine_mounts=_text(procfs / "1" / "mountinfo"),
+            machine_mounts=machine,
             own_mounts=own,
             fstab=_text(self.context.rootfs / "etc" / "fstab"),
             tmpfiles=tuple(_tmpfiles(self.context.rootfs)),
@@ -251,6 +270,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         return stopped
 
     def _remember(self, alive: list[ServiceRaw], units: dict[str, UnitRaw]) -> None:
+        self._known = dict(self._known)
         for service in alive:
             lasting = tuple(found for found in service.found if found.confidence != "low")
             if service.name in units and lasting:

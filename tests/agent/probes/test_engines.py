@@ -158,6 +158,16 @@ def test_redis_behind_its_title_is_read_by_how_systemd_started_it() -> None:
     }
 
 
+def test_redis_without_a_file_is_known_by_its_options() -> None:
+    """So containers start it, and units that were written by hand: nothing is missing there."""
+    options = ("redis-server", "--dir", "/data", "--appendonly", "yes")
+
+    found = find(REDIS, {}, started_as=options)
+
+    assert (roles(found), found.missing) == ({"/data": "data", "/data/appendonlydir": "wal"}, ())
+    assert roles(find(REDIS, {}, started_as=("redis-server", "--save", "", "--dir", "/c"))) == {"/c": "cache"}
+
+
 def test_redis_that_neither_saves_nor_appends_is_a_cache() -> None:
     """The catalogue's D-RD1: what needs not last must not be asked to."""
     files = {"/etc/redis/redis.conf": 'save ""\nappendonly no\n'}

@@ -104,6 +104,15 @@ def test_without_the_right_to_read_it_the_probe_names_the_cure(tmp_path: Path) -
         KernelLog(ProbeContext(node="n", rootfs=tmp_path)).check()
 
 
+def test_a_container_whose_kernel_log_is_nothing_has_none(tmp_path: Path) -> None:
+    """So runtimes hide the host's. An empty log would be taken for a kernel that has nothing to complain of."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "kmsg").symlink_to(os.devnull)
+
+    with pytest.raises(Unsupported, match="a container does not see its host's kernel log"):
+        KernelLog(ProbeContext(node="n", rootfs=tmp_path)).check()
+
+
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 

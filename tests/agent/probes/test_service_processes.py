@@ -54,3 +54,18 @@ def test_a_database_outside_of_every_service_is_one_with_its_children() -> None:
         ("", [10, 11]),
     ]
     assert [each.pid for each in found[1].engines] == [10]
+
+
+def test_a_service_that_systemd_is_about_to_start_does_not_run_yet() -> None:
+    """Taken for running it would keep nothing, and where its state was would be forgotten at that moment."""
+    as_forked = process(10, 1, "(s-server)", "", "", "")
+    beside = [process(11, 1, "(sd-pam)"), process(12, 1, "sshd: worker")]
+    cgroups = {
+        10: "0::/system.slice/redis.service",
+        11: "0::/system.slice/b.service",
+        12: "0::/system.slice/b.service",
+    }
+
+    found = groups([as_forked, *beside], cgroups)
+
+    assert [(group.name, [each.pid for each in group.processes]) for group in found] == [("b.service", [12])]

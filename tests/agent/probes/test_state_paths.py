@@ -276,8 +276,10 @@ def test_nothing_moves_by_a_boot() -> None:
     assert path(booted.interpret(after), "etcd.service", "/srv/etcd")["moved"] is False
 
 
-def test_a_mount_that_this_boot_knew_is_missed_without_fstab() -> None:
-    """Mounted by hand, or by a unit: the path was on it, and now it is on the disk below."""
+@pytest.mark.parametrize("during_a_look", [False, True])
+def test_a_mount_that_this_boot_knew_is_missed_without_fstab(during_a_look: bool) -> None:
+    """Mounted by hand, or by a unit: the path was on it, and now it is on the disk below. It may go while a look is
+    taken, between the service's list of mounts and the machine's."""
     probe = StatePaths(ProbeContext(node="n", boot_id="b"))
     raw = recorded(StatePaths, "debian-12-databases")
     probe.interpret(raw)
@@ -290,6 +292,8 @@ def test_a_mount_that_this_boot_knew_is_missed_without_fstab() -> None:
         etcd, places=places, view=msgspec.structs.replace(etcd.view, mountinfo=gone)
     )
     after = msgspec.structs.replace(raw, machine_mounts=gone, own_mounts=gone, fstab="", services=[etcd])
+    if during_a_look:
+        probe.interpret(msgspec.structs.replace(raw, machine_mounts=gone))
 
     seen = [path(probe.interpret(after), "etcd.service", "/srv/etcd") for _ in range(2)]
 

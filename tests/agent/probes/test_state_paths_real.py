@@ -14,7 +14,7 @@ import pytest
 from holdfast_agent.probe import ProbeContext
 from holdfast_agent.probes.inside_root_linux import InsideRoot
 from holdfast_agent.probes.open_files_linux import held_by
-from holdfast_agent.probes.process_table import Process, surroundings
+from holdfast_agent.probes.process_table import Process, Surroundings, surroundings
 from holdfast_agent.probes.service_processes import Group
 from holdfast_agent.probes.service_survey_linux import Survey
 from holdfast_agent.probes.state_paths_linux import DeclaredPath, StatePaths, StatePathSettings
@@ -280,6 +280,26 @@ def test_a_process_that_is_gone_before_it_is_looked_at_is_no_error() -> None:
     assert seen is None
     assert held_by(Path("/proc"), [child.pid], None, (), ()).files == []
     assert surroundings(child.pid).denied is False
+
+
+def test_a_folder_whose_mount_goes_during_the_look_is_not_told_by_a_name_that_is_nobodys(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes between the list of mounts and the working directory, which the kernel calls /going-data from then on."""
+    place = databases.memory("going")
+    server = databases.redis(place / "going-data")
+
+    def unmounting(pid: int) -> Surroundings:
+        if pid == server.pid and place.is_mount():
+            run("umount", "--lazy", str(place))
+        return surroundings(pid)
+
+    before = Look().paths(f"redis:{server.folder}").keys()
+    monkeypatch.setattr("holdfast_agent.probes.service_survey_linux.surroundings", unmounting)
+    after = {str(each.facts.get("path", "")) for each in Look().seen.resources}
+
+    assert (list(before), place.is_mount()) == ([str(server.folder)], False)
+    assert [path for path in after if path.endswith("going-data")] == []
 
 
 async def test_a_mount_makes_it_look_at_once_and_a_storm_of_them_does_not(databases: Databases) -> None:

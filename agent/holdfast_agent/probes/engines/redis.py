@@ -35,10 +35,10 @@ def _title(process: Running) -> list[str]:
 
 
 def _words(process: Running) -> tuple[str, ...]:
-    """The arguments it was given: its own, unless a title has taken their place."""
+    """The arguments it was given: its own, unless a title has taken their place. Empty when nobody knows them."""
     words = _title(process)
     titled = len(words) <= 1 or ":" in words[1]
-    return process.started_as if titled and process.started_as else process.arguments
+    return process.started_as if titled else process.arguments
 
 
 def _read(files: Files, path: str, settings: dict[str, list[str]], left: list[int]) -> bool:
@@ -62,7 +62,8 @@ def _find(process: Running, files: Files) -> Discovery:
     settings: dict[str, list[str]] = {}
     missing = []
     config = words[1] if len(words) > 1 and not words[1].startswith("-") and ":" not in words[1] else ""
-    read = bool(config) and _read(files, process.absolute(config), settings, [_INCLUDES_MAX])
+    # Without a file its options are all there is: the others have their defaults.
+    read = _read(files, process.absolute(config), settings, [_INCLUDES_MAX]) if config else bool(words)
     if not read:
         what = f"{config} cannot be read" if config else "no configuration file is known"
         missing.append(f"{what}; whether the server saves anything is not known")
@@ -74,7 +75,7 @@ def _find(process: Running, files: Files) -> Discovery:
         data, source = process.directory, WORKING_DIRECTORY
     elif given:
         data, source = process.absolute(given), CONFIGURATION
-    elif config and read:
+    elif read:
         data, source = process.directory or "/", DEFAULT
     else:
         return Discovery(missing=(*missing, "neither its working directory nor its files name its directory"))
