@@ -1,6 +1,7 @@
 """ZFS pools, from recorded output: no machine of the tests has ZFS, so the programs are stand-ins that print it."""
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -182,22 +183,24 @@ async def test_each_event_has_the_pools_looked_at_and_the_program_ends_with_the_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe = followed(tmp_path, monkeypatch)
-    async with watching(probe) as watched:
-        await watched.started()
-        before = starts(tmp_path)
-        await asyncio.to_thread(probe.read)
-        await watched.until(lambda: starts(tmp_path), "the program to run")
-        with (tmp_path / "pipe").open("w") as pipe:
+    with contextlib.ExitStack() as open_until_after:
+        async with watching(probe) as watched:
+            await watched.started()
+            before = starts(tmp_path)
+            await asyncio.to_thread(probe.read)
+            await watched.until(lambda: starts(tmp_path), "the program to run")
+            pipe = open_until_after.enter_context((tmp_path / "pipe").open("w"))
             pipe.write("Nov 25 2026 15:12:44.718305541\tsysevent.fs.zfs.history_event\n")
             pipe.write("Nov 25 2026 15:13:02.104772190\tereport.fs.zfs.io\n")
             pipe.flush()
             await watched.refreshed()
             running = starts(tmp_path)
+        pid, arguments = running[0].split(" ", 1)
+        left = Path(f"/proc/{pid}").exists()
 
-    pid, arguments = running[0].split(" ", 1)
     assert before == []
     assert (len(running), arguments) == (1, "events -H -f")
-    assert not Path(f"/proc/{pid}").exists()
+    assert not left
 
 
 async def test_a_program_that_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
