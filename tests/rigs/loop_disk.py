@@ -73,16 +73,21 @@ def attach(file: Path) -> str:
 
 
 def unmount(mountpoint: Path) -> None:
-    """Once whoever looks at it at this moment has let go: an agent does for an instant, now and then."""
+    """As soon as nobody has it open."""
+    _once_left_alone("umount", str(mountpoint))
+
+
+def _once_left_alone(*command: str) -> None:
+    """Run the command until it works: an agent looks at a filesystem for an instant, now and then, or writes a record."""
     said = ""
 
-    def unmounted() -> bool:
+    def works() -> bool:
         nonlocal said
-        done = subprocess.run(["umount", str(mountpoint)], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = done.stderr.strip()
         return done.returncode == 0
 
-    wait_for(unmounted, 10.0, lambda: f"umount {mountpoint}: {said}")
+    wait_for(works, 10.0, lambda: f"{' '.join(command)}: {said}")
 
 
 def detach(device: str) -> None:
@@ -167,7 +172,8 @@ class LoopDisk:
             run("umount", str(self.mountpoint), check=False)
 
     def remount(self, options: str) -> None:
-        run("mount", "-o", f"remount,{options}", str(self.mountpoint))
+        """Read-only is refused while a file is open for writing."""
+        _once_left_alone("mount", "-o", f"remount,{options}", str(self.mountpoint))
 
     def trigger_ext4_error(self) -> None:
         """Make ext4 find an error, as damage on disk would; with errors=remount-ro it refuses writes from then on."""
