@@ -13,6 +13,7 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -88,6 +89,36 @@ def _once_left_alone(*command: str) -> None:
         return done.returncode == 0
 
     wait_for(works, 10.0, lambda: f"{' '.join(command)}: {said}")
+
+
+def _let_go_everywhere(device: str) -> None:
+    """End the filesystem where it lives on after its `umount`: in mount namespaces that were copied meanwhile, as boxes and
+    containers of other tests are. To mount it again would show the same one, and no more alive than it was."""
+    number = os.stat(device).st_rdev
+    wanted = f"{os.major(number)}:{os.minor(number)}"
+
+    def let_go() -> bool:
+        holders = list(_holders(wanted))
+        for process, mountpoint in holders:
+            run("nsenter", "--target", process, "--mount", "umount", mountpoint, check=False)
+        return not holders
+
+    wait_for(let_go, 30.0, lambda: f"{device} to be let go: {list(_holders(wanted))}")
+
+
+def _holders(number: str) -> Iterator[tuple[str, str]]:
+    """(a process, mountpoint) of each mount namespace where the device is mounted."""
+    seen = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(process / "ns" / "mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            for line in (process / "mountinfo").read_text("utf-8", "replace").splitlines():
+                columns = line.split()
+                if columns[2] == number:
+                    yield process.name, columns[4]
 
 
 def detach(device: str) -> None:
@@ -187,6 +218,7 @@ class LoopDisk:
     def repair(self) -> None:
         """What an operator does: unmount, check, mount."""
         self.unmount()
+        _let_go_everywhere(self.device)
         if self.filesystem == "ext4":
             # e2fsck exits with 1 when it has corrected something.
             subprocess.run(["e2fsck", "-fy", self.device], capture_output=True, check=False)
