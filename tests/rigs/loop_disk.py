@@ -91,7 +91,7 @@ def _once_left_alone(*command: str) -> None:
     wait_for(works, 10.0, lambda: f"{' '.join(command)}: {said}")
 
 
-def _let_go_everywhere(device: str) -> None:
+def let_go_everywhere(device: str) -> None:
     """End the filesystem where it lives on after its `umount`: in mount namespaces that were copied meanwhile, as boxes and
     containers of other tests are. To mount it again would show the same one, and no more alive than it was."""
     number = os.stat(device).st_rdev
@@ -218,7 +218,7 @@ class LoopDisk:
     def repair(self) -> None:
         """What an operator does: unmount, check, mount."""
         self.unmount()
-        _let_go_everywhere(self.device)
+        let_go_everywhere(self.device)
         if self.filesystem == "ext4":
             # e2fsck exits with 1 when it has corrected something.
             subprocess.run(["e2fsck", "-fy", self.device], capture_output=True, check=False)

@@ -17,7 +17,7 @@ import pytest
 from tests import needs
 from tests.receiver import Receiver
 from tests.rigs.failing_disk import FailingDisk
-from tests.rigs.loop_disk import LoopDisk, run
+from tests.rigs.loop_disk import LoopDisk, let_go_everywhere, run, unmount
 from tests.system.stack import Stack, hurried_rules, matching, notices, webhook
 
 pytestmark = pytest.mark.system
@@ -361,6 +361,7 @@ def _fail_the_journal(disk: FailingDisk) -> None:
 
 def _repair(disk: FailingDisk) -> None:
     disk.work()
-    run("umount", str(disk.mountpoint))
+    unmount(disk.mountpoint)
+    let_go_everywhere(disk.device)
     run("e2fsck", "-fy", disk.device, check=False)
     run("mount", "-o", "errors=remount-ro", disk.device, str(disk.mountpoint))
