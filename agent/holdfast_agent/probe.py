@@ -43,6 +43,7 @@ __all__ = [
     "Denied",
     "Emit",
     "Happening",
+    "Lag",
     "NoData",
     "NoSettings",
     "Observation",
@@ -51,9 +52,11 @@ __all__ = [
     "ProbeContext",
     "ProbeStop",
     "Refresh",
+    "Signal",
     "Unsupported",
     "Watch",
     "boot_clock",
+    "facts_of",
 ]
 
 Raw = TypeVar("Raw")
@@ -155,6 +158,35 @@ class Probe(ABC):
         self.context = context
 
 
+def facts_of(kind: str, *names: str) -> tuple[tuple[str, str], ...]:
+    """Facts of one kind of resource, as `emits` and `Signal` name them."""
+    return tuple((kind, name) for name in names)
+
+
+class Signal(Struct, frozen=True, kw_only=True):
+    """Something of the world that tells a watch at once, and what it tells of."""
+
+    by: str
+    """Completes "at once by …"."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Of those that the poll of its name states, the ones that change when this happens. None: it tells only that a
+    resource comes or goes."""
+    events: tuple[str, ...] = ()
+    """The types of event that are reported for it."""
+
+
+class Lag(Struct, frozen=True, kw_only=True):
+    """Why a look finds something older than itself: what it looks at is brought up to date less often."""
+
+    by: str
+    """What is done so seldom, as a clause."""
+    facts: tuple[tuple[str, str], ...]
+    seconds: float = 0.0
+    """How old it may be."""
+    looks: int = 1
+    """How many looks it takes."""
+
+
 class Poll(Probe, Generic[Raw]):
     """A probe that looks again and again."""
 
@@ -162,6 +194,8 @@ class Poll(Probe, Generic[Raw]):
     """How often it looks; never more often than a report comes (`interval`), and `[probes.NAME] period` overrides."""
     timeout_seconds: ClassVar[float] = 5.0
     """After this long the section says `timeout`. Nothing can stop the thread; it is not started a second time."""
+    lags: ClassVar[tuple[Lag, ...]] = ()
+    """The facts that take longer than a look."""
     raw_type: ClassVar[Any]
     """`Raw` as the subclass named it: what a recording is decoded to."""
 
@@ -194,8 +228,8 @@ Refresh = Callable[[], None]
 class Watch(Probe):
     """A probe that is told, and tells at once."""
 
-    told_by: ClassVar[str]
-    """What tells it, for `doctor`: completes "at once: …". All else that the poll of its name states is seen by looking."""
+    told_by: ClassVar[tuple[Signal, ...]]
+    """What tells it, and of what: `detection` makes of it how late each fact is. All else takes a look."""
 
     def check(self) -> None:
         """Whether the watch could run: raises `Unsupported`, `Denied` or `NoData` when it could not.

@@ -31,9 +31,14 @@ class ProbeKind(Struct, frozen=True, kw_only=True):
         return self.classes[0].cost
 
     @property
-    def told_by(self) -> str:
-        """What tells its watch; empty for a probe that only looks."""
-        return next((class_.told_by for class_ in self.classes if issubclass(class_, Watch)), "")
+    def emits(self) -> tuple[tuple[str, str], ...]:
+        """Every fact it may state, with the kind of resource."""
+        return tuple(dict.fromkeys(pair for class_ in self.classes for pair in class_.emits))
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Every type of event it may report."""
+        return tuple(dict.fromkeys(event for class_ in self.classes for event in class_.events))
 
     @property
     def looks(self) -> bool:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,16 +74,51 @@ def attach(file: Path) -> str:
 
 
 def unmount(mountpoint: Path) -> None:
-    """Once whoever looks at it at this moment has let go: an agent does for an instant, now and then."""
+    """As soon as nobody has it open."""
+    _once_left_alone("umount", str(mountpoint))
+
+
+def _once_left_alone(*command: str) -> None:
+    """Run the command until it works: an agent looks at a filesystem for an instant, now and then, or writes a record."""
     said = ""
 
-    def unmounted() -> bool:
+    def works() -> bool:
         nonlocal said
-        done = subprocess.run(["umount", str(mountpoint)], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = done.stderr.strip()
         return done.returncode == 0
 
-    wait_for(unmounted, 10.0, lambda: f"umount {mountpoint}: {said}")
+    wait_for(works, 10.0, lambda: f"{' '.join(command)}: {said}")
+
+
+def let_go_everywhere(device: str) -> None:
+    """End the filesystem where it lives on after its `umount`: in mount namespaces that were copied meanwhile, as boxes and
+    containers of other tests are. To mount it again would show the same one, and no more alive than it was."""
+    number = os.stat(device).st_rdev
+    wanted = f"{os.major(number)}:{os.minor(number)}"
+
+    def let_go() -> bool:
+        holders = list(_holders(wanted))
+        for process, mountpoint in holders:
+            run("nsenter", "--target", process, "--mount", "umount", mountpoint, check=False)
+        return not holders
+
+    wait_for(let_go, 30.0, lambda: f"{device} to be let go: {list(_holders(wanted))}")
+
+
+def _holders(number: str) -> Iterator[tuple[str, str]]:
+    """(a process, mountpoint) of each mount namespace where the device is mounted."""
+    seen = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(process / "ns" / "mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            for line in (process / "mountinfo").read_text("utf-8", "replace").splitlines():
+                columns = line.split()
+                if columns[2] == number:
+                    yield process.name, columns[4]
 
 
 def detach(device: str) -> None:
@@ -167,7 +203,8 @@ class LoopDisk:
             run("umount", str(self.mountpoint), check=False)
 
     def remount(self, options: str) -> None:
-        run("mount", "-o", f"remount,{options}", str(self.mountpoint))
+        """Read-only is refused while a file is open for writing."""
+        _once_left_alone("mount", "-o", f"remount,{options}", str(self.mountpoint))
 
     def trigger_ext4_error(self) -> None:
         """Make ext4 find an error, as damage on disk would; with errors=remount-ro it refuses writes from then on."""
@@ -181,6 +218,7 @@ class LoopDisk:
     def repair(self) -> None:
         """What an operator does: unmount, check, mount."""
         self.unmount()
+        let_go_everywhere(self.device)
         if self.filesystem == "ext4":
             # e2fsck exits with 1 when it has corrected something.
             subprocess.run(["e2fsck", "-fy", self.device], capture_output=True, check=False)

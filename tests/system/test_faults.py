@@ -16,7 +16,7 @@ import pytest
 from tests import needs
 from tests.receiver import Receiver
 from tests.rigs.failing_disk import FailingDisk
-from tests.rigs.loop_disk import LoopDisk, run
+from tests.rigs.loop_disk import LoopDisk, let_go_everywhere, run, unmount
 from tests.system.stack import Stack, hurried_rules, matching, notices, webhook
 
 pytestmark = pytest.mark.system
@@ -81,14 +81,22 @@ class Watcher(NamedTuple):
         )
 
     def kept_quiet(self, alertname: str, resource: str, by: str) -> dict[str, Any]:
-        """The alert about the resource, once it fires and is explained by another."""
-
+        """The alert about the resource, once it fires and is explained by another. Not for who is in a hurry: there the
+        kernel's line explains for `RECENT` only, and nobody knows that one looks in time."""
         wanted = {"alertname": alertname, "resource": resource, "inhibited_by": by}
         return self.stack.wait(
             lambda: self.stack.collector.firing(**wanted),
             f"{alertname} about {resource} to be explained by {by}",
             60.0,
         )[-1]
+
+    def over(self, alertname: str, resource: str) -> None:
+        """Until the alert about the resource has gone, whether people were told of it or not."""
+        self.stack.wait(
+            lambda: not matching(self.active(resource), {"alertname": alertname}),
+            f"{alertname} about {resource} to be over",
+            60.0,
+        )
 
     def told_of_the_end_once_noted(self, page: dict[str, Any]) -> None:
         """As an operator: take note, and hear that it is over."""
@@ -131,9 +139,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             stack.agent(NODE, tables=tables).start()
             watchers.append(Watcher(stack, hook))
         for watcher in watchers:
-            for probe in ("volumes", "kernel_log"):
-                watcher.stack.wait_reported(NODE, probe)
+            watcher.stack.wait_reported(NODE, "volumes")
+        _heard_the_past(watchers, folder)
         yield Watched(*watchers)
+
+
+def _heard_the_past(watchers: list[Watcher], folder: Path) -> None:
+    """Until both agents are through with what the kernel log held before, which may be minutes of others' faults: what the
+    kernel says of a test's disk would come after them, and so after what the volume shows by itself."""
+    with LoopDisk(folder, "ext4", mount_options="errors=remount-ro") as disk:
+        disk.trigger_ext4_error()
+        for watcher in watchers:
+            watcher.told("KernelReportsDataLoss", disk.name)
 
 
 def labels(alertname: str, rule_id: str, mountpoint: Path) -> dict[str, str]:
@@ -156,15 +173,15 @@ def test_ext4_in_emergency_read_only_pages_and_clears_after_fsck(watched: Watche
         watched.see(disk.mountpoint)
         disk.trigger_ext4_error()
         pages = [watcher.told("KernelReportsDataLoss", disk.name) for watcher in watched]
-        dead = [watcher.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss") for watcher in watched]
+        dead = watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         disk.repair()
         watched.hurried.told_of_the_end_once_noted(pages[1])
+        watched.hurried.over("VolumeDead", volume)
 
-        for alert in dead:
-            assert alert["annotations"]["summary"] == f"{NODE}: the filesystem on {volume} has shut down"
-            assert alert["annotations"]["description"].startswith(f"ext4 on {disk.device}: the filesystem ")
-            assert "read-only" in alert["annotations"]["description"]
-        assert watched.hurried.pages_about(volume) == []
+        assert dead["annotations"]["summary"] == f"{NODE}: the filesystem on {volume} has shut down"
+        assert dead["annotations"]["description"].startswith(f"ext4 on {disk.device}: the filesystem ")
+        assert "read-only" in dead["annotations"]["description"]
+        assert notices(watched.shipped.hook, resource=volume, severity="page") == []
         assert watched.hurried.pages_about(disk.name) == [
             ("KernelReportsDataLoss", "firing"),
             ("KernelReportsDataLoss", "resolved"),
@@ -178,14 +195,14 @@ def test_xfs_that_shut_down_pages_and_clears_after_a_new_mount(watched: Watched,
         watched.see(disk.mountpoint)
         disk.shut_down()
         pages = [watcher.told("KernelReportsDataLoss", disk.name) for watcher in watched]
-        dead = [watcher.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss") for watcher in watched]
+        dead = watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         disk.repair()
         watched.hurried.told_of_the_end_once_noted(pages[1])
+        watched.hurried.over("VolumeDead", volume)
 
-        for alert in dead:
-            assert alert["annotations"]["summary"] == f"{NODE}: the filesystem on {volume} has shut down"
-            assert alert["annotations"]["description"].startswith(f"xfs on {disk.device}: ")
-        assert watched.hurried.pages_about(volume) == []
+        assert dead["annotations"]["summary"] == f"{NODE}: the filesystem on {volume} has shut down"
+        assert dead["annotations"]["description"].startswith(f"xfs on {disk.device}: ")
+        assert notices(watched.shipped.hook, resource=volume, severity="page") == []
         assert watched.hurried.pages_about(disk.name) == [
             ("KernelReportsDataLoss", "firing"),
             ("KernelReportsDataLoss", "resolved"),
@@ -266,9 +283,8 @@ def test_disk_that_loses_data_pages_until_somebody_answers_for_it(watched: Watch
         loss = watched.hurried.told("KernelReportsDataLoss", disk.name, but=before)
         told_before_the_journal_failed = notices(watched.hurried.hook, resource=volume)
         disk.fail_journal()
-        death = watched.hurried.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         watched.shipped.told("KernelReportsDataLoss", disk.name)
-        watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
+        death = watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         told_of_the_volume = notices(watched.shipped.hook, resource=volume, severity="page")
         _repair(disk)
         _wait_for_clear(watched.hurried, loss["key"])
@@ -332,6 +348,7 @@ def _lose_data(disk: FailingDisk) -> None:
 
 def _repair(disk: FailingDisk) -> None:
     disk.work()
-    run("umount", str(disk.mountpoint))
+    unmount(disk.mountpoint)
+    let_go_everywhere(disk.device)
     run("e2fsck", "-fy", disk.device, check=False)
     run("mount", "-o", "errors=remount-ro", disk.device, str(disk.mountpoint))

@@ -8,8 +8,10 @@ from pathlib import Path
 from holdfast_agent.command.glance import Glance, glance
 from holdfast_agent.command.glance_table import witness_state
 from holdfast_agent.config import AgentConfig
+from holdfast_agent.detection import Detection, Subject, detections, sentences, subjects
 from holdfast_agent.registry import ProbeKind, probe_kinds
 from holdfast_agent.witness.host_linux import NOT_TOLD, host_digest
+from holdfast_agent.witness.lateness import SUBJECTS, witness_detections
 from holdfast_agent.witness.survey import COST as WITNESS_COST
 from holdfast_agent.witness.survey import SECTION as WITNESS
 from holdfast_wire import Section, SectionStatus
@@ -31,9 +33,10 @@ def run(config: AgentConfig, kinds: dict[str, ProbeKind] | None = None) -> int:
             _say(name, "disabled", "in the configuration", kind.cost)
             continue
         _verdict(section, kind)
-        _line(lateness(kind, config.probes[name].period or kind.timing(config.interval)[0]))
+        period = config.probes[name].period or kind.timing(config.interval)[0]
+        _lateness(detections(kind, period), subjects(kind))
         wrong += section.status not in (*_WORKS, SectionStatus.UNSUPPORTED) or bool(section.missing)
-    wrong += _witness(seen, wanted=config.witness.enabled)
+    wrong += _witness(seen, config)
     trouble = state_folder_trouble(Path(config.state_dir))
     _say("state folder", "in trouble" if trouble else "works", trouble or config.state_dir)
     if warning := _other_owner(Path(config.state_dir)):
@@ -51,9 +54,9 @@ def state_folder_trouble(folder: Path) -> str:
     return f"{folder} {what} by {user}: run the doctor as the agent's user, or set state_dir"
 
 
-def _witness(seen: Glance, *, wanted: bool) -> bool:
+def _witness(seen: Glance, config: AgentConfig) -> bool:
     """Volume by volume: witnessed or not, why and with which cure, and what it costs. Whether something can be mended."""
-    section = seen.witness
+    section, wanted = seen.witness, config.witness.enabled
     if section is None:
         said = "a volume did not answer in time" if wanted else "in the configuration"
         _say(WITNESS, "timeout" if wanted else "disabled", said, WITNESS_COST)
@@ -65,6 +68,8 @@ def _witness(seen: Glance, *, wanted: bool) -> bool:
         _say(WITNESS, "works" if word in ("ok", "no_data") else word, said)
     else:
         _say(WITNESS, section.status.value, "no volume can be witnessed", WITNESS_COST)
+    if section.resources:
+        _lateness(witness_detections(config.witness.interval, config.interval), SUBJECTS)
     for each in section.resources:
         state = (
             witness_state(each.facts)
@@ -72,8 +77,7 @@ def _witness(seen: Glance, *, wanted: bool) -> bool:
             else f"no: {each.facts['witness_reason']}"
         )
         cost = f"; {seen.costs[each.name]}" if each.facts.get("witness_enabled") else ""
-        said = f"{each.name} {state}{cost}"
-        print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT + "  "))
+        _line(f"{each.name} {state}{cost}")
     if section.status is SectionStatus.OK and not host_digest():
         print(textwrap.fill(NOT_TOLD, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
     return bool(section.missing)
@@ -104,14 +108,13 @@ def unstated(section: Section, kind: ProbeKind) -> list[str]:
     return sorted(fact for _, fact in declared - stated if fact not in missing)
 
 
-def lateness(kind: ProbeKind, period: float) -> str:
-    """How late its facts are at worst: by looking, and at once where something tells."""
-    looks = f"seen after {period:g} s at most" if kind.looks else "told only as it happens"
-    return "; ".join(each for each in (looks, kind.told_by and f"at once: {kind.told_by}") if each)
+def _lateness(found: list[Detection], every: tuple[Subject, ...]) -> None:
+    for said in sentences(found, every):
+        _line(said)
 
 
 def _line(said: str) -> None:
-    print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT))
+    print(textwrap.fill(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT + "  "))
 
 
 def _seen(section: Section) -> str:

@@ -15,7 +15,17 @@ from collections.abc import Iterable
 
 import msgspec
 
-from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
+from holdfast_agent.probe import (
+    Emit,
+    Lag,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Unsupported,
+    Watch,
+)
 from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
@@ -30,7 +40,7 @@ from holdfast_agent.probes.media_facts import (
 )
 from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw, PlatformRaw
 from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
-from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, Volume
 from holdfast_wire import Resource
@@ -51,7 +61,6 @@ class Devices(Poll[MediaRaw], Watch):
 
     name = "devices"
     platforms = frozenset({"linux"})
-    told_by = "a mount, an unmount or a remount"
     cost = "nobody knows on which medium a volume lies, and so not what it survives"
     period_seconds = 60.0
     timeout_seconds = 15.0
@@ -71,6 +80,14 @@ class Devices(Poll[MediaRaw], Watch):
             "filesystem_uuid", "partly_host_local", "host_cache",
         )
     )  # fmt: skip
+    lags = (
+        Lag(
+            by="Azure's metadata service is asked once an hour",
+            facts=(("device", "host_cache"), ("volume", "host_cache")),
+            seconds=_METADATA_SECONDS,
+        ),
+    )
+    told_by = (Signal(by=MOUNT, facts=tuple(pair for pair in emits if pair[0] == "volume")),)
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import NoData, Observation, Poll
+from holdfast_agent.probe import NoData, Observation, Poll, Signal, facts_of
 from holdfast_agent.probes.expected_mounts import Findings, mount_findings
 from holdfast_agent.probes.mount_awake_linux import MountAwake
 from holdfast_agent.probes.mount_table import ExpectedMount, fstab_mounts, tag_folder, unit_mount
+from holdfast_agent.probes.mount_watch_linux import MOUNT
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -74,6 +75,14 @@ class ExpectedMounts(Poll[ExpectedMountsRaw], MountAwake):
             "mount_trouble",
         )
     )  # fmt: skip
+    told_by = (
+        Signal(
+            by=MOUNT,
+            facts=facts_of(
+                "volume", "mountpoint", "mounted", "source_differs", "mount_configured", "mount_trouble"
+            ),
+        ),
+    )
 
     def read(self) -> ExpectedMountsRaw:
         mounted = read_mounted(self.context)

@@ -20,7 +20,18 @@ from typing import Any, Self
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import Emit, Happening, NoData, Observation, Poll, Refresh, Unsupported, Watch
+from holdfast_agent.probe import (
+    Emit,
+    Happening,
+    NoData,
+    Observation,
+    Poll,
+    Refresh,
+    Signal,
+    Unsupported,
+    Watch,
+    facts_of,
+)
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_wire import Resource
@@ -53,7 +64,6 @@ class Ext4Errors(Poll[Ext4ErrorsRaw], Watch):
 
     name = "ext4_errors"
     platforms = frozenset({"linux"})
-    told_by = "growth of an ext4's own record of errors"
     cost = "damage that ext4 finds is seen some seconds later, and without what and where it was"
     period_seconds = 60.0
     emits = (
@@ -62,6 +72,13 @@ class Ext4Errors(Poll[Ext4ErrorsRaw], Watch):
         ("volume", "filesystem_warnings_total"),
     )
     events = ("filesystem_damage",)
+    told_by = (
+        Signal(
+            by="growth of an ext4's own record of errors",
+            facts=facts_of("volume", "filesystem_first_error", "filesystem_last_error"),
+            events=events,
+        ),
+    )
 
     def check(self) -> None:
         if not (self.context.sysfs / "fs" / "ext4").is_dir():

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 
-from holdfast_agent.probe import Emit, Happening, ProbeStop, Refresh, Unsupported, Watch
+from holdfast_agent.probe import Emit, Happening, ProbeStop, Refresh, Signal, Unsupported, Watch
 from holdfast_agent.probes.fanotify_linux import ErrorWatch, FilesystemError
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mounted_linux import read_mounted
@@ -20,9 +20,9 @@ class FilesystemEvents(Watch):
 
     name = "filesystem_events"
     platforms = frozenset({"linux"})
-    told_by = "fanotify's filesystem errors"
     cost = "errors a filesystem meets are seen by the kernel log and ext4's own record only"
     events = ("filesystem_error_event",)
+    told_by = (Signal(by="fanotify's filesystem errors", events=events),)
 
     def check(self) -> None:
         watch = ErrorWatch()

@@ -17,7 +17,17 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Watch
+from holdfast_agent.probe import (
+    Emit,
+    Happening,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Watch,
+    facts_of,
+)
 from holdfast_agent.probes.boot_evidence import BootVerdict, judge
 from holdfast_agent.probes.boot_evidence_linux import gather_boot_evidence
 from holdfast_agent.probes.clock_linux import (
@@ -61,7 +71,6 @@ class Host(Poll[HostRaw], Watch):
 
     name = "host"
     platforms = frozenset({"linux"})
-    told_by = "the wall clock being set"
     cost = "reboots, unclean shutdowns and a wrong clock go unnoticed"
     period_seconds = 10.0
     timeout_seconds = 15.0
@@ -75,6 +84,13 @@ class Host(Poll[HostRaw], Watch):
         )
     )  # fmt: skip
     events = ("boot", "clock_step")
+    told_by = (
+        Signal(
+            by="the wall clock being set",
+            facts=facts_of("node", "clock_steps_total", "clock_step_seconds"),
+            events=("clock_step",),
+        ),
+    )
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

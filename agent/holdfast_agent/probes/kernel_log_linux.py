@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.pause import until
-from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Watch
+from holdfast_agent.probe import Emit, Happening, Observation, Poll, ProbeContext, Refresh, Signal, Watch
 from holdfast_agent.probes.block_devices_linux import is_gone, name_of_number, name_of_path, name_of_scsi
 from holdfast_agent.probes.kernel_pattern import NODE_WIDE, UNNAMED, KernelEvent
 from holdfast_agent.probes.kernel_patterns import Meaning, meaning_of
@@ -63,10 +63,10 @@ class KernelLog(Poll[KernelLogRaw], Watch):
 
     name = "kernel_log"
     platforms = frozenset({"linux"})
-    told_by = "a line of the kernel log"
     cost = "lost writes, damaged filesystems and failing disks stay unknown unless something else stumbles over them"
     period_seconds = 60.0
     events = (*KernelEvent, "kernel_log_gap")
+    told_by = (Signal(by="a line of the kernel log", events=events),)
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.errors import Denied, Unsupported
-from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
+from holdfast_agent.probe import Lag, NoData, Observation, Poll, ProbeContext
 from holdfast_agent.probes.block_media_linux import Medium, media_below, temporary
 from holdfast_agent.probes.device_answers_linux import PERIOD_SECONDS, Answer, DeviceAnswers, ask_lvm
 from holdfast_agent.probes.sysfs_linux import attributes, names_in, number
@@ -50,6 +50,7 @@ class Lvm(Poll[LvmRaw]):
             "raid_action", "raid_mismatches", "raid_sync_ratio", "raid_parity",
         )
     )  # fmt: skip
+    lags = (Lag(by="lvs is asked every five minutes", facts=emits, seconds=PERIOD_SECONDS),)
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

@@ -16,7 +16,7 @@ import sys
 
 from msgspec import Struct
 
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, Refresh, Unsupported, Watch
+from holdfast_agent.probe import Emit, NoData, Observation, Poll, Refresh, Signal, Unsupported, Watch
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.sysfs_linux import attributes, names_in, number
 from holdfast_wire import Resource
@@ -48,7 +48,6 @@ class Md(Poll[MdRaw], Watch):
 
     name = "md"
     platforms = frozenset({"linux"})
-    told_by = "a change of an array"
     cost = "nobody knows that a RAID has lost a disk"
     period_seconds = 30.0
     timeout_seconds = 5.0
@@ -59,6 +58,12 @@ class Md(Poll[MdRaw], Watch):
             "raid_action", "raid_sync_ratio", "raid_mismatches", "raid_parity", "raid_write_hole", "raid_members",
         )
     )  # fmt: skip
+    told_by = (
+        Signal(
+            by="a change of an array",
+            facts=tuple(pair for pair in emits if pair[1] not in ("raid_sync_ratio", "raid_mismatches")),
+        ),
+    )
 
     def read(self) -> MdRaw:
         block = self.context.sysfs / "block"

@@ -16,9 +16,10 @@ A mount wakes it; a remount too. Otherwise it looks once a minute.
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import NoData, Observation, Poll
+from holdfast_agent.probe import NoData, Observation, Poll, Signal
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.mount_awake_linux import MountAwake
+from holdfast_agent.probes.mount_watch_linux import MOUNT
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
 from holdfast_agent.probes.volume_choice import NETWORK_TYPES, OVERLAY_UNSYNCED, Volume
 from holdfast_wire import Resource
@@ -54,6 +55,7 @@ class MountOptions(Poll[MountOptionsRaw], MountAwake):
             "commit_interval_seconds", "btrfs_degraded", "checksums_disabled", "network_soft", "weakened_by",
         )
     )  # fmt: skip
+    told_by = (Signal(by=MOUNT, facts=tuple(pair for pair in emits if pair[1] != "write_cache_volatile")),)
 
     def read(self) -> MountOptionsRaw:
         mounted = read_mounted(self.context)

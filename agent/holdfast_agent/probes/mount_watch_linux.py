@@ -9,6 +9,9 @@ from pathlib import Path
 
 from holdfast_agent.probe import Unsupported
 
+MOUNT = "a mount, an unmount or a remount"
+"""What `mount_changes` hears of, for `Signal`."""
+
 
 @contextlib.contextmanager
 def mount_changes(procfs: Path, on_change: Callable[[], None]) -> Iterator[None]:

@@ -17,7 +17,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, ProbeStop, Refresh, Watch
+from holdfast_agent.probe import (
+    Emit,
+    NoData,
+    Observation,
+    Poll,
+    ProbeContext,
+    ProbeStop,
+    Refresh,
+    Signal,
+    Watch,
+    facts_of,
+)
 from holdfast_agent.probes.multipathd_linux import show_maps
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.sysfs_linux import attributes, names_in, number
@@ -59,7 +70,6 @@ class Paths(Poll[PathsRaw], Watch):
 
     name = "paths"
     platforms = frozenset({"linux"})
-    told_by = "the kernel's announcements of SCSI, multipath and iSCSI changes"
     cost = "nobody knows that storage hangs on its last path"
     period_seconds = 30.0
     timeout_seconds = 15.0
@@ -71,6 +81,14 @@ class Paths(Poll[PathsRaw], Watch):
             "iscsi_recovery_seconds",
         )
     )  # fmt: skip
+    told_by = (
+        Signal(
+            by="the kernel's announcements of disks, sessions and paths",
+            facts=facts_of(
+                "device", "multipath_name", "paths", "paths_active", "paths_failed", "multipath_member"
+            ),
+        ),
+    )
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

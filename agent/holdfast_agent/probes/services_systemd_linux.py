@@ -20,12 +20,14 @@ from msgspec import Struct
 from holdfast_agent.probe import (
     Emit,
     Happening,
+    Lag,
     NoData,
     Observation,
     Poll,
     ProbeContext,
     ProbeStop,
     Refresh,
+    Signal,
     Unsupported,
     Watch,
 )
@@ -68,7 +70,6 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
 
     name = "services_systemd"
     platforms = frozenset({"linux"})
-    told_by = "systemd's signals about units"
     cost = "services fail, crash in a loop or are killed for want of memory unnoticed"
     period_seconds = 30.0  # every change comes through the watch, and has it look at once
     timeout_seconds = 15.0
@@ -81,6 +82,22 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
         )
     )  # fmt: skip
     events = ("unit_failed", "unit_restarted", "unit_oom_kill")
+    lags = (
+        Lag(
+            by="a unit of which nothing is heard is asked for its details in turn",
+            facts=tuple(
+                pair for pair in emits if pair[1] not in ("up", "failed", "active_state", "sub_state")
+            ),
+            looks=_LOOKS_FOR_ALL,
+        ),
+    )
+    told_by = (
+        Signal(
+            by="systemd's signals about units",
+            facts=tuple(pair for pair in emits if pair[1] not in ("description", "enabled")),
+            events=events,
+        ),
+    )
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.errors import Denied
-from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
+from holdfast_agent.probe import Lag, NoData, Observation, Poll, ProbeContext
 from holdfast_agent.probes.device_answers_linux import (
     PERIOD_SECONDS,
     SMART_PERIOD_SECONDS,
@@ -60,6 +60,9 @@ class Smart(Poll[SmartRaw]):
             "temperature_celsius", "drive_cache_enabled",
         )
     )  # fmt: skip
+    lags = (
+        Lag(by="smartctl is asked once an hour", facts=emits, seconds=SMART_PERIOD_SECONDS + PERIOD_SECONDS),
+    )
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)

@@ -19,7 +19,18 @@ import sys
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import Denied, Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
+from holdfast_agent.probe import (
+    Denied,
+    Emit,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Unsupported,
+    Watch,
+    facts_of,
+)
 from holdfast_agent.probes.mounted_linux import number_in, text_of
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_wire import Resource
@@ -129,7 +140,12 @@ class StallsWatch(Watch):
 
     name = "stalls"
     platforms = frozenset({"linux"})
-    told_by = "pressure above the trigger"
+    told_by = (
+        Signal(
+            by="all tasks waiting for I/O for a second of two (PSI)",
+            facts=facts_of("device", "stalled_seconds", "requests_stalled"),
+        ),
+    )
     cost = Stalls.cost
 
     async def watch(self, emit: Emit, refresh: Refresh) -> None:

@@ -15,6 +15,7 @@ from holdfast_agent.probe import (
     Poll,
     ProbeContext,
     Refresh,
+    Signal,
     Unsupported,
     Watch,
 )
@@ -37,12 +38,12 @@ class Standstills(Poll[StandstillRaw], Watch):
 
     name = "standstill"
     platforms = frozenset({"linux"})
-    told_by = "a standstill of more than five seconds, at its end"
     cost = "nobody knows that the machine was paused while its leases ran out"
     period_seconds = 60.0
     timeout_seconds = 5.0
     emits = (("node", "freezes_total"), ("node", "freeze_seconds"))
     events = ("freeze",)
+    told_by = (Signal(by="the end of a standstill of more than five seconds", facts=emits, events=events),)
 
     def __init__(
         self,

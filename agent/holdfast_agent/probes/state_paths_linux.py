@@ -21,12 +21,22 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.errors import Denied, Unsupported
-from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, Refresh, Watch
+from holdfast_agent.probe import (
+    Emit,
+    NoData,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Watch,
+    facts_of,
+)
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.probes.cleaners import cleaners
 from holdfast_agent.probes.container_socket_linux import read_containers
 from holdfast_agent.probes.engines.engine import Found
-from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.process_table import processes
@@ -86,7 +96,6 @@ class StatePaths(Poll[StatePathsRaw], Watch):
 
     name = "state_paths"
     platforms = frozenset({"linux"})
-    told_by = "a mount, an unmount or a remount"
     cost = "nobody knows which volume a service's data is on, or that it is on none that lasts"
     period_seconds = 300.0
     timeout_seconds = 30.0
@@ -110,6 +119,19 @@ class StatePaths(Poll[StatePathsRaw], Watch):
                 "moved_from", "mount_missing", "missing_mountpoint", "shadowed", "shadowed_file",
                 "deleted_open_bytes", "deleted_open_file", "cleaned", "cleaned_by", "mount_dependency",
             )
+        ),
+    )  # fmt: skip
+    told_by = (
+        Signal(
+            by=MOUNT,
+            facts=(
+                *facts_of("service", "state_paths_unresolved", "state_unresolved"),
+                *facts_of(
+                    "state_path", "exists", "resolved", "resolved_path", "machine_path", "crosses_mounts", "mountpoint",
+                    "mount_id", "fstype", "device", "volatile", "syncs_ignored", "moved", "moved_from", "mount_missing",
+                    "missing_mountpoint", "shadowed", "shadowed_file",
+                ),
+            ),
         ),
     )  # fmt: skip
 

@@ -8,9 +8,10 @@ A mount wakes it; otherwise it looks every five minutes.
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import NoData, Observation, Poll
+from holdfast_agent.probe import NoData, Observation, Poll, Signal
 from holdfast_agent.probes.hidden_tree_linux import Hidden, detached_mount, hidden_below
 from holdfast_agent.probes.mount_awake_linux import MountAwake
+from holdfast_agent.probes.mount_watch_linux import MOUNT
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted
 from holdfast_agent.probes.mountinfo import Mount
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, NETWORK_TYPES, READ_ONLY_TYPES, Volume
@@ -39,6 +40,7 @@ class StrandedData(Poll[StrandedDataRaw], MountAwake):
     period_seconds = 300.0
     timeout_seconds = 30.0
     emits = (("volume", "stranded_entries"), ("volume", "stranded_bytes"), ("volume", "stranded"))
+    told_by = (Signal(by=MOUNT, facts=emits),)
 
     def read(self) -> StrandedDataRaw:
         mounted = read_mounted(self.context)

@@ -9,7 +9,7 @@ agent listened.
 import asyncio
 import contextlib
 
-from holdfast_agent.probe import Emit, Happening, Refresh, Watch
+from holdfast_agent.probe import Emit, Happening, Refresh, Signal, Watch
 from holdfast_agent.probes.uevent_linux import Uevent, take, uevents
 from holdfast_wire.fact import ResourceKind
 
@@ -19,9 +19,9 @@ class VmGeneration(Watch):
 
     name = "vm_generation"
     platforms = frozenset({"linux"})
-    told_by = "the kernel's announcement of a new generation"
     cost = "where the kernel log may not be read either, a clone or a rollback goes unnoticed"
     events = ("vm_generation_change",)
+    told_by = (Signal(by="the kernel's announcement of a new generation", events=events),)
 
     def check(self) -> None:
         with uevents():

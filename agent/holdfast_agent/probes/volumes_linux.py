@@ -31,15 +31,17 @@ from holdfast_agent.probe import (
     ProbeContext,
     ProbeStop,
     Refresh,
+    Signal,
     Unsupported,
     Watch,
+    facts_of,
 )
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
 from holdfast_agent.probes.filesystem_raw import FilesystemRaw, Space, VolumesRaw
 from holdfast_agent.probes.given_up_linux import GivenUp, speaks_of_filesystems
 from holdfast_agent.probes.isolated_statfs_linux import IsolatedStatfs
 from holdfast_agent.probes.kmsg_device_linux import KmsgReader, open_kmsg
-from holdfast_agent.probes.mount_watch_linux import mount_changes
+from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.mountinfo import Mount, parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.small_file import read_small
@@ -66,7 +68,6 @@ class Volumes(Poll[VolumesRaw], Watch):
 
     name = "volumes"
     platforms = frozenset({"linux"})
-    told_by = "a mount, an unmount or a remount, and what the kernel log says of a filesystem"
     cost = "nobody knows that a filesystem fills up, turned read-only or died"
     period_seconds = 10.0
     timeout_seconds = 5.0
@@ -77,6 +78,19 @@ class Volumes(Poll[VolumesRaw], Watch):
             "inodes_free", "inodes_free_ratio", "read_only", "dead", "writable", "expected_writable",
             "unwritable_reason", "filesystem_errors_total", "reachable", "network", "volatile",
         )
+    )  # fmt: skip
+    told_by = (
+        Signal(
+            by=MOUNT,
+            facts=facts_of(
+                "volume", "mountpoint", "source", "fstype", "device", "options", "read_only", "writable",
+                "expected_writable", "unwritable_reason", "network", "volatile",
+            ),
+        ),
+        Signal(
+            by="what the kernel log says of a filesystem",
+            facts=facts_of("volume", "dead", "writable", "unwritable_reason", "filesystem_errors_total"),
+        ),
     )  # fmt: skip
 
     def __init__(self, context: ProbeContext) -> None:

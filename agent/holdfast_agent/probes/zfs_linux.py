@@ -5,18 +5,33 @@ every `zpool` command hang. Everything else is asked of `zpool status -p`, `zpoo
 child of its own that is left to its fate when it does not answer; while one hangs no other is sent. They need
 /dev/zfs, no right.
 
-A pool is a device by its name: its datasets rest on it. `zpool events -f` would tell of changes at once, but keeps a
-process for it; the kernel log has the failing disk. Here a change is seen within the period of 30 s.
+A pool is a device by its name: its datasets rest on it. `zpool events -f` tells of changes at once where the agent may
+ask for them, which takes a program that runs for as long as there are pools; else a look finds them within 30 s.
 """
 
+import asyncio
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
-from holdfast_agent.probes.mount_awake_linux import MountAwake
+from holdfast_agent.probe import (
+    Emit,
+    NoData,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Watch,
+    facts_of,
+)
+from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.mounted_linux import Mounted, read_mounted, text_of
+from holdfast_agent.probes.paced_refresh import paced
+from holdfast_agent.probes.zpool_events_linux import ZpoolEvents
 from holdfast_agent.probes.zpool_status import Pool, parse_status
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
@@ -45,7 +60,7 @@ class ZfsRaw(Struct, frozen=True, kw_only=True):
     """The same → why there is no answer, and the cure."""
 
 
-class Zfs(Poll[ZfsRaw], MountAwake):
+class Zfs(Poll[ZfsRaw], Watch):
     """The pools and their datasets."""
 
     name = "zfs"
@@ -63,16 +78,38 @@ class Zfs(Poll[ZfsRaw], MountAwake):
         ),
         ("volume", "zfs_sync_disabled"),
     )  # fmt: skip
+    told_by = (
+        Signal(by=MOUNT),
+        Signal(
+            by="`zpool events`, which needs CAP_SYS_ADMIN",
+            facts=facts_of(
+                "device", "pool_state", "pool_trouble", "pool_devices_troubled", "pool_data_errors", "pool_scrub_age_seconds",
+                "pool_resilvering",
+            ),
+        ),
+    )  # fmt: skip
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)
         self._hanging: subprocess.Popen[str] | None = None
+        self._imported: Callable[[], None] | None = None
+        """Tells the watch that there are pools; from the poll's thread."""
+
+    async def watch(self, emit: Emit, refresh: Refresh) -> None:
+        """Look when something is mounted, and from the first pool on at ZFS's own events, too."""
+        loop, imported, look = asyncio.get_running_loop(), asyncio.Event(), paced(refresh)
+        self._imported = lambda: _in_loop(loop, imported.set)
+        with mount_changes(self.context.procfs, look):
+            await imported.wait()
+            await ZpoolEvents(lambda: shutil.which("zpool", path=_PATH), look).follow()
 
     def read(self) -> ZfsRaw:
         folder = self.context.procfs / "spl" / "kstat" / "zfs"
         if not folder.is_dir():
             raise NoData("ZFS is not loaded")
         states = {path.parent.name: text_of(path).strip() for path in sorted(folder.glob("*/state"))}
+        if states and self._imported is not None:
+            self._imported()
         answers, unanswered = {}, {}
         for subject, command in _QUESTIONS.items() if states else ():
             said, why = self._ask(command)
@@ -143,6 +180,11 @@ class Zfs(Poll[ZfsRaw], MountAwake):
                 f"{' '.join(command)}: {what[0]}; it needs /dev/zfs (DeviceAllow=/dev/zfs rw in the unit)",
             )
         return said, ""
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the agent ends
+        loop.call_soon_threadsafe(what)
 
 
 def _pool_facts(state: str, pool: Pool | None, capacity: str, at: float) -> dict[str, Value]:

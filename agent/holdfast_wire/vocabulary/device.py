@@ -65,6 +65,14 @@ FACTS: list[Fact] = [
             ("scsi_errors_total", INT, "", "", "Requests the SCSI layer saw fail since it found the disk."),
             ("scsi_timeouts_total", INT, "", "", "Requests that timed out, likewise."),
             (
+                "request_errors_total",
+                INT,
+                "",
+                "c",
+                "Requests to the device that the kernel's trace saw fail since the agent began to count; at least so many.",
+            ),
+            ("request_error_last", STR, "", "", "The newest of them: what was asked, where, and the error."),
+            (
                 "pool_state",
                 STR,
                 "",

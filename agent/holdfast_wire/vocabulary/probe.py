@@ -2,8 +2,8 @@
 
 from holdfast_wire.declaration import BOOL, FLOAT, STR, EventType, Fact, Origin, ResourceKind, facts
 
-EXTRA_RIGHT_PROBES = frozenset({"filesystem_events", "stranded_data"})
-"""Both need CAP_SYS_ADMIN, which is nearly all of root's power; systemd/README.md shows how to grant it, and what for."""
+EXTRA_RIGHT_PROBES = frozenset({"filesystem_events", "request_errors", "stranded_data"})
+"""They need CAP_SYS_ADMIN or root himself, which the unit withholds; systemd/README.md shows what can be granted, and what for."""
 
 FACTS: list[Fact] = [
     *facts(

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from holdfast_agent import machine_profile
-from holdfast_agent.command.doctor import lateness
-from holdfast_agent.probe import Observation, Poll, Probe, ProbeContext, ProbeStop, Watch
-from holdfast_agent.registry import ProbeKind, probe_classes, probe_kinds
+from holdfast_agent.probe import Observation, Poll, Probe, ProbeContext, ProbeStop
+from holdfast_agent.registry import probe_classes
 from holdfast_agent.witness import volume_standing
 from holdfast_wire import SectionStatus
 from holdfast_wire.fact import EVENT_TYPES, FACTS, FACTS_OF, Origin
@@ -27,19 +26,6 @@ def test_a_probe_declares_what_the_vocabulary_has(probe: type[Probe]) -> None:
     unknown = [f"{kind}.{fact}" for kind, fact in probe.emits if fact not in FACTS_OF[kind]]
 
     assert unknown + [event for event in probe.events if event not in EVENT_TYPES] == []
-
-
-@pytest.mark.parametrize("kind", probe_kinds(PROBES).values(), ids=lambda kind: kind.name)
-def test_a_probe_says_how_late_its_facts_are_at_worst(kind: ProbeKind) -> None:
-    """Whoever relies on a fact wants to know when it would change: at once, or when somebody looks next."""
-    watches = any(issubclass(class_, Watch) for class_ in kind.classes)
-
-    said = lateness(kind, kind.timing(10.0)[0])
-
-    assert kind.looks or watches
-    assert ("seen after" in said) is kind.looks
-    assert ("at once: " in said) is watches
-    assert not kind.looks or kind.timing(10.0)[0] <= 300.0
 
 
 def test_every_fact_and_event_of_the_vocabulary_has_a_probe() -> None:

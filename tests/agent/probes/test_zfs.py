@@ -1,16 +1,20 @@
 """ZFS pools, from recorded output: no machine of the tests has ZFS, so the programs are stand-ins that print it."""
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from holdfast_agent.probe import NoData, ProbeContext
-from holdfast_agent.probes import zfs_linux
+from holdfast_agent.probes import zfs_linux, zpool_events_linux
 from holdfast_agent.probes.zfs_linux import Zfs
+from holdfast_agent.probes.zpool_events_linux import ZpoolEvents, concerns_state, next_pause
 from holdfast_agent.probes.zpool_status import parse_status
 from holdfast_wire.message import Value
 from tests.agent.probes.recordings import recorded
+from tests.agent.probes.watching import watching
 
 Facts = dict[str, Value]
 
@@ -123,6 +127,111 @@ def test_a_program_that_hangs_is_left_and_no_other_is_sent(
     assert first.states == {"tank": "ONLINE"}
     assert "did not answer" in first.unanswered["status"]
     assert "still hangs" in second.unanswered["status"]
+
+
+# ZFS's own events. The stand-in prints what zpool-events(8) documents: with -H the time and the class, and a tab between.
+
+EVENTS = """\
+Nov 25 2026 15:12:44.718305541\tsysevent.fs.zfs.history_event
+Nov 25 2026 15:12:44.719305541\tsysevent.fs.zfs.config_sync
+Nov 25 2026 15:13:02.104772190\tereport.fs.zfs.io
+Nov 25 2026 15:13:02.105772190\tresource.fs.zfs.statechange
+Nov 25 2026 15:13:05.000000001\tereport.fs.zfs.vdev.open_failed
+Nov 25 2026 15:20:00.000000001\tsysevent.fs.zfs.resilver_start
+Nov 25 2026 15:25:00.000000001\tsysevent.fs.zfs.scrub_finish
+"""
+
+
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "") -> Zfs:
+    """The stand-in notes each start and prints what comes through a pipe, until that is closed; or does something else."""
+    monkeypatch.setattr(zpool_events_linux, "PAUSE_SECONDS_MIN", 0.01)
+    os.mkfifo(tmp_path / "pipe")
+    listen = f'echo $$ "$*" >> {tmp_path}/started; {then or f"exec cat {tmp_path}/pipe"}'
+    return machine(tmp_path, f'if [ "$1" = events ]; then {listen}; fi', monkeypatch)
+
+
+def starts(tmp_path: Path) -> list[str]:
+    started = tmp_path / "started"
+    return started.read_text().splitlines() if started.exists() else []
+
+
+def test_an_event_that_may_change_a_pool_is_told_apart_from_one_that_keeps_a_record() -> None:
+    assert [line.partition("\t")[2] for line in EVENTS.splitlines() if concerns_state(line)] == [
+        "ereport.fs.zfs.io",
+        "resource.fs.zfs.statechange",
+        "ereport.fs.zfs.vdev.open_failed",
+        "sysevent.fs.zfs.resilver_start",
+        "sysevent.fs.zfs.scrub_finish",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "\t", "TIME  CLASS", "permission denied", "internal error: out of memory"]
+)
+def test_what_is_no_event_concerns_nobody(line: str) -> None:
+    assert not concerns_state(line)
+
+
+def test_a_line_that_comes_in_pieces_is_one() -> None:
+    events = ZpoolEvents(lambda: None, lambda: None)
+    pieces = [b"Nov 25 2026 15:13:02.1", b"04772190\tereport.fs", b".zfs.io", b"\n", b"\n"]
+
+    assert [events.concerned(piece) for piece in pieces] == [False, False, False, True, False]
+
+
+async def test_each_event_has_the_pools_looked_at_and_the_program_ends_with_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = followed(tmp_path, monkeypatch)
+    with contextlib.ExitStack() as open_until_after:
+        async with watching(probe) as watched:
+            await watched.started()
+            before = starts(tmp_path)
+            await asyncio.to_thread(probe.read)
+            await watched.until(lambda: starts(tmp_path), "the program to run")
+            pipe = open_until_after.enter_context((tmp_path / "pipe").open("w"))
+            pipe.write("Nov 25 2026 15:12:44.718305541\tsysevent.fs.zfs.history_event\n")
+            pipe.write("Nov 25 2026 15:13:02.104772190\tereport.fs.zfs.io\n")
+            pipe.flush()
+            await watched.refreshed()
+            running = starts(tmp_path)
+        pid, arguments = running[0].split(" ", 1)
+        left = Path(f"/proc/{pid}").exists()
+
+    assert before == []
+    assert (len(running), arguments) == (1, "events -H -f")
+    assert not left
+
+
+async def test_a_program_that_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = followed(tmp_path, monkeypatch, then="exit 1")
+    async with watching(probe) as watched:
+        await watched.started()
+        await asyncio.to_thread(probe.read)
+        await watched.until(lambda: len(starts(tmp_path)) >= 2, "a second start")
+
+    assert {line.split(" ", 1)[1] for line in starts(tmp_path)} == {"events -H -f"}
+
+
+def test_the_pauses_grow_while_it_ends_at_once() -> None:
+    """`permission denied` ends it, and an hour later it would still: not a process a second for that."""
+    pauses = [0.0]
+    for _ in range(8):
+        pauses.append(next_pause(pauses[-1], ran_seconds=0.01))
+
+    assert pauses[1:] == [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 3600.0, 3600.0]
+    assert next_pause(3600.0, ran_seconds=61.0) == 1.0
+
+
+async def test_without_a_pool_no_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = followed(tmp_path, monkeypatch)
+    (tmp_path / "proc/spl/kstat/zfs/tank/state").unlink()
+    async with watching(probe) as watched:
+        await watched.started()
+        await asyncio.to_thread(probe.read)
+        await watched.started()
+
+    assert starts(tmp_path) == []
 
 
 def test_a_machine_without_zfs_has_no_pools(tmp_path: Path) -> None:

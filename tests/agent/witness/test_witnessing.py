@@ -143,7 +143,7 @@ async def test_collector_that_holds_more_has_the_chain_read_again_before_it_goes
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
         user.answer(before.chain_id, ChainHead(50, "ab" * 32))
-        await wait_until(lambda: len(user.reports) == 3, what="the second reading")
+        await wait_until(lambda: len(user.reports) >= 3, what="the second reading")
         place = len(user.said)
         await wait_until(lambda: len(user.said) > place, what="the chain to go on")
         after = user.said[place]
@@ -157,7 +157,7 @@ async def test_fork_has_every_chain_read_back(disk: LoopDisk, tmp_path: Path) ->
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         await user.until_confirmed(1)
         user.witness.reread(ReadCause.FORK)
-        await wait_until(lambda: len(user.reports) == 3, what="the reading")
+        await wait_until(lambda: len(user.reports) >= 3, what="the reading")
 
     assert user.reports[2].cause is ReadCause.FORK
     assert user.reports[2].head is not None
@@ -177,7 +177,7 @@ async def test_chain_is_read_back_after_a_standstill_before_any_record_is_writte
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         await user.until_confirmed(1)
         user.slept, place = standstill, len(user.said)
-        await wait_until(lambda: len(user.reports) == 3, what="the reading")
+        await wait_until(lambda: len(user.reports) >= 3, what="the reading")
         await user.until_confirmed(len(user.confirmed) + 1)
         between = [said for said in user.said[place:] if isinstance(said, ReadBack)]
 
@@ -271,7 +271,7 @@ async def test_chain_put_back_in_place_to_an_earlier_state_is_told_with_the_next
         await user.until_confirmed(3)
         with chain_of(disk).open("r+b") as file:
             file.write(earlier)
-        await wait_until(lambda: len(user.reports) == 3, what="the reading")
+        await wait_until(lambda: len(user.reports) >= 3, what="the reading")
 
     lost = user.reports[2]
     assert (lost.cause, lost.chain_id) == (ReadCause.CHANGED, first.chain_id)
@@ -360,16 +360,24 @@ def named(user: User) -> set[str]:
 async def test_volume_that_is_not_mounted_any_more_is_missed_and_greeted_when_it_is_back(
     disk: LoopDisk, tmp_path: Path
 ) -> None:
+    """Told once each. A machine that stood still meanwhile, as a busy one seems to, has its chain read besides."""
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
         await unmounted(disk)
-        await wait_until(lambda: len(user.reports) == 3, what="the volume to be missed")
+        await wait_until(lambda: missed(user), what="the volume to be missed")
         disk.mount()
-        await wait_until(lambda: len(user.reports) == 4, what="the volume to be read")
+        await wait_until(lambda: greeted(user), what="the volume to be read")
 
-    missed, back = user.reports[2:4]
-    assert (missed.mounted, missed.identity.volume, missed.chain_id) == (False, user.name, "")
-    assert (back.mounted, back.cause, back.chain_id) == (True, ReadCause.MOUNT, before.chain_id)
+    assert [(each.identity.volume, each.chain_id) for each in missed(user)] == [(user.name, "")]
+    assert [each.chain_id for each in greeted(user)] == [before.chain_id]
+
+
+def missed(user: User) -> list[ReadBack]:
+    return [report for report in user.reports if not report.mounted]
+
+
+def greeted(user: User) -> list[ReadBack]:
+    return [report for report in user.reports if report.mounted and report.cause is ReadCause.MOUNT]
 
 
 async def test_volume_that_is_missing_when_the_agent_starts_is_missed_by_its_notes(
