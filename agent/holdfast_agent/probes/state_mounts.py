@@ -96,7 +96,7 @@ class Machine:
             below_it = self.holding(upper)
             volume = self._volumes.get(below_it.number) if below_it else None
         named = _VOLUME.search(mount.root)
-        how = "" if not container or layer else "bind"
+        how = "" if not container or layer or mount.fstype in MEMORY_TYPES else "bind"
         if how and named:
             how = "anonymous" if _ANONYMOUS.fullmatch(named[1]) else "named"
         on = self.holding(there) if there else None
