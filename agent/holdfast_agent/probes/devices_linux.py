@@ -16,7 +16,8 @@ from collections.abc import Iterable
 import msgspec
 
 from holdfast_agent.probe import Emit, Observation, Poll, ProbeContext, Refresh, Unsupported, Watch
-from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
+from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS
+from holdfast_agent.probes.azure_storage import AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
 from holdfast_agent.probes.media_facts import (
