@@ -79,6 +79,7 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         "binlog",
         "tablespace",
         "keys",
+        "backup",
         "config",
         "log",
         "temp",

@@ -135,6 +135,8 @@ def path_troubles(facts: Facts, volume: Facts) -> list[str]:
         return said
     if facts.get("syncs_ignored"):
         said.append("the mount ignores fsync")
+    if facts.get("same_disk_as_data"):
+        said.append(f"on one disk with what it is a backup of: {facts.get('same_disk_as')}")
     if facts.get("container_volume") == "anonymous":
         said.append("a container's volume without a name")
     if facts.get("cleaned"):

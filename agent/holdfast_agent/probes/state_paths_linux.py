@@ -22,10 +22,13 @@ from msgspec import Struct
 
 from holdfast_agent.errors import Denied, Unsupported
 from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, Refresh, Watch
+from holdfast_agent.probes.backup_media import backup_facts
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
+from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices
 from holdfast_agent.probes.cleaners import cleaners
 from holdfast_agent.probes.container_socket_linux import read_containers
 from holdfast_agent.probes.engines.engine import Found
+from holdfast_agent.probes.media_raw import MediaRaw
 from holdfast_agent.probes.mount_watch_linux import mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
@@ -104,7 +107,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             for fact in (
                 "service", "path", "role", "required_class", "source", "confidence", "exists", "resolved",
                 "resolved_path", "machine_path", "crosses_mounts", "mountpoint", "mount_id", "fstype", "device",
-                "volatile", "container_layer", "container_volume", "syncs_ignored", "bytes", "fingerprint", "moved",
+                "volatile", "container_layer", "container_volume", "syncs_ignored", "same_disk_as_data", "same_disk_as", "bytes", "fingerprint", "moved",
                 "moved_from", "mount_missing", "missing_mountpoint", "shadowed", "shadowed_file",
                 "deleted_open_bytes", "deleted_open_file", "cleaned", "cleaned_by", "mount_dependency",
             )
@@ -156,7 +159,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             cut=f"{cut} processes were not looked at" if cut else "",
         )
         self._remember(alive, units)
-        return msgspec.structs.replace(raw, devices=self._devices(raw))
+        return msgspec.structs.replace(raw, devices=self._devices(raw), media=self._media(raw))
 
     def interpret(self, raw: StatePathsRaw) -> Observation:
         if not raw.services:
@@ -191,6 +194,8 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             resources += stated
             if service.missing and facts.get("stateful", True) and (service.found or service.engine):
                 missing[service.name[:200]] = "; ".join(service.missing)[:1000]
+        if raw.media is not None:
+            resources = backup_facts(resources, around.machine, raw.media)
         resources.append(self._node(resources))
         if left == 0:
             missing["state paths"] = "there are more than a report carries; those of databases come first"
@@ -271,6 +276,19 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             if name:
                 devices[mount.number] = name
         return devices
+
+    def _media(self, raw: StatePathsRaw) -> MediaRaw | None:
+        """What lies below all mounts, where a backup has to be told from what it is one of."""
+        if not any(found.role == "backup" for service in raw.services for found in service.found):
+            return None
+        sources = {mount.source for text in (raw.machine_mounts, raw.own_mounts) for mount in parsed(text)}
+        return MediaRaw(
+            machine_mounts=raw.machine_mounts,
+            own_mounts=raw.own_mounts,
+            devices=read_devices(self.context.sysfs, self.context.rootfs),
+            btrfs=read_btrfs(self.context.sysfs),
+            paths={path: name_of_path(path) for path in sorted(sources) if path.startswith("/dev/")},
+        )
 
     def _note(self, name: str, type_: type[T]) -> T | None:
         try:
