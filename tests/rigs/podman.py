@@ -70,8 +70,11 @@ class Podman:
         return self.say("create", "--name", name, "--network", "none", *options, IMAGE, "postgres")
 
     @contextlib.contextmanager
-    def running(self, name: str, script: str, *options: str) -> Iterator[str]:
-        """The id of a container that runs the shell script and then sleeps, until the block ends."""
+    def running(self, name: str, script: str, *options: str, runtime: str = "libpod") -> Iterator[str]:
+        """The id of a container that runs the shell script and then sleeps, until the block ends.
+
+        Its control group is named as `runtime` names them: `libpod`, `cri-containerd`, …
+        """
         needs.tool("busybox", package="busybox-static")
         limits = [f"--ulimit={which}=1000:1000" for which in ("nofile", "nproc")]
         plain = ["--network", "none", "--cgroups", "disabled", *limits]
@@ -84,18 +87,18 @@ class Podman:
         needs.condition(done.returncode == 0, f"a container must be able to run here: {done.stderr[-300:]}")
         identity = done.stdout.strip()
         try:
-            with self._grouped(name, identity):
+            with self._grouped(name, f"{runtime}-{identity}.scope"):
                 yield identity
         finally:
             self.say("rm", "--force", "--time", "0", name)
 
     @contextlib.contextmanager
-    def _grouped(self, name: str, identity: str) -> Iterator[None]:
-        """Its process in a control group of the name that Podman gives, were it allowed to make one here."""
+    def _grouped(self, name: str, group_name: str) -> Iterator[None]:
+        """Its process in a control group of the name its runtime would give it, were it allowed to make one here."""
         pid = self.say("inspect", name, "--format", "{{.State.Pid}}")
         mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
         tree = next(Path(line.split()[1]) for line in mounts if line.split()[2] == "cgroup2")
-        group = tree / f"libpod-{identity}.scope"
+        group = tree / group_name
         group.mkdir()
         try:
             (group / "cgroup.procs").write_text(pid)

@@ -138,7 +138,10 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         found = groups(running, {each.pid: _text(procfs / str(each.pid) / "cgroup") for each in running})
         wanted = {group.name for group in found if group.unit} | self._known.keys() | set(self._declared())
         units, systemd_missing = self._units(wanted)
-        survey = Survey(procfs=procfs, own_mounts=own, declared=self._declarations())
+        mounts = _text(procfs / "1" / "mountinfo")
+        survey = Survey(
+            procfs=procfs, machine=Machine(mounts, own), own_mounts=own, declared=self._declarations()
+        )
         engines = read_containers(self.context.rootfs)
         by_group = containers_of(found, engines.containers)
         services = [
@@ -148,7 +151,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         alive = [service for service in services if service is not None]
         stopped = self._stopped(survey, units, {service.name for service in alive})
         raw = StatePathsRaw(
-            machine_mounts=_text(procfs / "1" / "mountinfo"),
+            machine_mounts=mounts,
             own_mounts=own,
             fstab=_text(self.context.rootfs / "etc" / "fstab"),
             tmpfiles=tuple(_tmpfiles(self.context.rootfs)),

@@ -65,7 +65,7 @@ FACTS: list[Fact] = [
                 STR,
                 "",
                 "",
-                "In a container: named, anonymous or bind, by what is mounted there; empty elsewhere.",
+                "In a container: named, anonymous, bind; in a pod empty_dir, persistent, projected, host_path; else empty.",
             ),
             (
                 "syncs_ignored",
