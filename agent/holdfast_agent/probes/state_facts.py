@@ -32,6 +32,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     cleaners: Sequence[Cleaner]
     devices: Mapping[str, str]
     uptime_seconds: float
+    today: str
+    """`2027-01-31`, UTC."""
 
 
 def name_of(service: str, path: str) -> str:
@@ -82,12 +84,10 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
         "service": service.name,
         "path": found.path[:TEXT_MAX],
         "role": found.role,
-        "required_class": REQUIRED_CLASS[found.role]
-        if found.required_class is None
-        else found.required_class,
         "source": found.source,
         "confidence": found.confidence,
     }
+    facts |= _required(found, around.today)
     name = name_of(service.name, found.path)
     place = service.places.get(found.path, Place(error="not looked at"))
     mount = _mount_of(service, place)
@@ -118,6 +118,16 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
         facts["exists"] = place.exists
     facts |= _held(service, found)
     return facts, why
+
+
+def _required(found: Found, today: str) -> Facts:
+    """The class it must have. When an exception has run out, what the role needs is required again."""
+    expired = bool(found.until) and today > found.until
+    own = found.required_class is None or expired
+    facts: Facts = {"required_class": REQUIRED_CLASS[found.role] if own else found.required_class or 0}
+    if found.until:
+        facts |= {"exception_until": found.until, "exception_expired": expired}
+    return facts
 
 
 def _mount_of(service: ServiceRaw, place: Place) -> Mount | None:

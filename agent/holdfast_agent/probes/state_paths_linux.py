@@ -14,11 +14,12 @@ What is known of a service stays known while it does not run: it may not run bec
 """
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from holdfast_agent.errors import Denied, Unsupported
 from holdfast_agent.probe import Emit, NoData, Observation, Poll, ProbeContext, Refresh, Watch
@@ -55,6 +56,7 @@ SECTION_BYTES_MAX = 160_000
 """Of the section; a message carries 256 KiB, and other sections may come along."""
 MOUNT_STORM_SECONDS = 10.0
 _KNOWN_NOTE, _SEEN_NOTE = "known", "seen"
+_DAY = r"^(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?$"
 _TMPFILES = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 """The first that has a file of a name counts (tmpfiles.d(5))."""
 
@@ -67,6 +69,8 @@ class DeclaredPath(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     role: Role
     required_class: int = -1
     """-1: what the role needs."""
+    until: Annotated[str, Meta(pattern=_DAY, description='a day as "2027-01-31"')] = ""
+    """The last day on which this class holds, as the exception that it is; empty: for good."""
 
 
 class StatePathSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +114,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
                 "volatile", "container_layer", "container_volume", "syncs_ignored", "same_disk_as_data", "same_disk_as", "bytes", "fingerprint", "moved",
                 "moved_from", "mount_missing", "missing_mountpoint", "shadowed", "shadowed_file",
                 "deleted_open_bytes", "deleted_open_file", "cleaned", "cleaned_by", "mount_dependency",
+                "exception_until", "exception_expired",
             )
         ),
     )  # fmt: skip
@@ -157,6 +162,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             tmpfiles=tuple(_tmpfiles(self.context.rootfs)),
             services=sorted([*alive, *stopped], key=lambda service: service.name),
             uptime_seconds=self.context.boot_clock(),
+            wall=self.context.wall_clock(),
             systemd_missing=systemd_missing,
             containers_missing=engines.missing,
             cut=f"{cut} processes were not looked at" if cut else "",
@@ -174,6 +180,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             cleaners=cleaners(raw.tmpfiles),
             devices=raw.devices,
             uptime_seconds=raw.uptime_seconds,
+            today=datetime.fromtimestamp(raw.wall, UTC).date().isoformat(),
         )
         resources: list[Resource] = []
         missing: dict[str, str] = {}
@@ -232,6 +239,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
                     required_class=REQUIRED_CLASS[each.role]
                     if each.required_class < 0
                     else each.required_class,
+                    until=each.until,
                 ),
             )
             for each in self._settings.declare

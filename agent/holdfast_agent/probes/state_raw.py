@@ -113,6 +113,8 @@ class StatePathsRaw(Struct, frozen=True, kw_only=True):
     media: MediaRaw | None = None
     """What the mounts rest on; None where no backup is kept, for nothing else asks for it."""
     uptime_seconds: float = 0.0
+    wall: float = 0.0
+    """Unix seconds UTC."""
     systemd_missing: str = ""
     """Why systemd was not asked; empty when it was."""
     containers_missing: dict[str, str] = field(default_factory=dict)
