@@ -79,6 +79,7 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         "binlog",
         "tablespace",
         "keys",
+        "backup",
         "config",
         "log",
         "temp",
@@ -86,7 +87,16 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
         "runtime",
     ),
     ("state_path", "confidence"): ("high", "medium", "low"),
-    ("state_path", "container_volume"): ("", "named", "anonymous", "bind"),
+    ("state_path", "container_volume"): (
+        "",
+        "named",
+        "anonymous",
+        "bind",
+        "empty_dir",
+        "persistent",
+        "projected",
+        "host_path",
+    ),
     ("probe", "status"): ("ok", "no_data", "unsupported", "denied", "timeout", "error"),
 }
 

@@ -276,7 +276,7 @@ def _of_state_path(standing: Standing, below: Sequence[Ruling]) -> list[Reason]:
     return [
         _said(
             standing,
-            Verdict.NOT_DURABLE,
+            Verdict.AT_RISK if role == "backup" else Verdict.NOT_DURABLE,
             f"{role} needs class D{required}, and {volume.resource} has D{volume.durability_class}",
         )
         for volume in volumes

@@ -120,3 +120,15 @@ def test_the_page_shows_a_service_that_two_probes_speak_of_once() -> None:
     assert "SERVICES  1 watched, 1 up" in page
     assert "a.service  redis\n└─ /d (data)" in page
     assert "state_path" not in page.partition("PROBE")[0].lower()
+
+
+def test_the_page_says_that_the_machine_may_be_taken_back_and_who_says_so() -> None:
+    declared: dict[str, Value] = {"preemptible": True, "preemptible_reason": "declared in the configuration"}
+    section = Section(
+        probe="preemption", status=SectionStatus.OK, observed_at=0.0, mono=0.0, period_seconds=300.0,
+        duration_seconds=0.0, resources=[Resource(kind="node", name="vm", facts=declared)],
+    )  # fmt: skip
+
+    page = render("vm", Glance(sections=[section], happenings=[]))
+
+    assert "it may be taken back at any time: declared in the configuration" in page

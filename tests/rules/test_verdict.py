@@ -94,6 +94,14 @@ def test_a_log_beside_a_database_s_data_is_judged_by_its_own_need() -> None:
     assert (ruling.verdict, ruling.reasons) == (Verdict.DURABLE, ())
 
 
+def test_a_backup_on_a_poor_medium_is_a_risk_for_another_day() -> None:
+    """What it is a backup of is still there; but a backup that was lost, as its volume was, is lost."""
+    poor = ruled(path([volume(durability_class=1)], role="backup", required_class=2))
+    lost = ruled(path([volume(firing(Verdict.LOST))], role="backup", required_class=2))
+
+    assert (poor.verdict, lost.verdict) == (Verdict.AT_RISK, Verdict.LOST)
+
+
 def test_a_path_that_requires_nothing_may_lie_in_memory() -> None:
     """What lies there is not judged, and that is no missing evidence."""
     assert ruled(path([], role="log", required_class=0, mountpoint="/run/db")).verdict is Verdict.DURABLE

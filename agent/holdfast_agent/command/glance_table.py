@@ -51,6 +51,8 @@ def _node(node: str, resources: list[Resource]) -> str:
         )
     if facts.get("clock_synchronized") is False:
         said.append("  the clock is not synchronised")
+    if facts.get("preemptible"):
+        said.append(f"  it may be taken back at any time: {facts.get('preemptible_reason', '')}")
     return "\n".join([f"{node}  {', '.join(what)}".rstrip(), *said])
 
 

@@ -119,6 +119,8 @@ def path_troubles(facts: Facts, volume: Facts) -> list[str]:
     said = []
     if facts.get("container_layer"):
         said.append("goes with the container")
+    elif facts.get("container_volume") == "empty_dir":
+        said.append("an emptyDir: goes with its pod")
     elif facts.get("volatile"):
         said.append(f"in memory or gone with the service, needs D{required}")
     elif isinstance(class_, int) and class_ < required:
@@ -135,8 +137,12 @@ def path_troubles(facts: Facts, volume: Facts) -> list[str]:
         return said
     if facts.get("syncs_ignored"):
         said.append("the mount ignores fsync")
+    if facts.get("same_disk_as_data"):
+        said.append(f"on one disk with what it is a backup of: {facts.get('same_disk_as')}")
     if facts.get("container_volume") == "anonymous":
         said.append("a container's volume without a name")
+    if facts.get("container_volume") == "host_path":
+        said.append("a hostPath: stays here when its pod goes elsewhere")
     if facts.get("cleaned"):
         said.append(str(facts.get("cleaned_by", "gets emptied")))
     if facts.get("mount_dependency") is False:

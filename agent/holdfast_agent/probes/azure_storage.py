@@ -1,18 +1,14 @@
 """What Azure's instance metadata service says of the disks: ephemeral or managed, kind of redundancy, host cache.
 
-None of it shows inside the VM (catalogue A-03, A-04). The service answers on a link-local address, to whoever asks
-with the header `Metadata`, and says everything as text (instance-metadata-service.md, "Storage metadata"). It may be
-blocked, throttled or down: that is no answer, and no news.
+None of it shows inside the VM (catalogue A-03, A-04). The shape: instance-metadata-service.md, "Storage metadata".
 """
 
 import msgspec
 from msgspec import Struct, field
 
-METADATA_ADDRESS = ("169.254.169.254", 80)
+from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS, ask
+
 _PATH = "/metadata/instance/compute/storageProfile?api-version=2021-02-01"
-_TIMEOUT_SECONDS = 2.0
-_ANSWER_BYTES_MAX = 1 << 20
-_OK = 200
 
 
 class AzureDisk(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,24 +61,12 @@ def parse_storage_profile(answer: bytes) -> AzureStorage:
 
 
 def ask_storage_profile(address: tuple[str, int] = METADATA_ADDRESS) -> tuple[AzureStorage | None, str]:
-    """What the service says, or why it says nothing. Blocks for seconds at most; goes through no proxy."""
-    # Here, for it loads the whole of `email`, and only agents on Azure need it.
-    from http.client import HTTPConnection, HTTPException
-
-    connection = HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
+    """What the service says, or why it says nothing. Blocks for seconds at most."""
+    answer, why = ask(_PATH, address)
     try:
-        connection.request("GET", _PATH, headers={"Metadata": "true"})
-        response = connection.getresponse()
-        answer = response.read(_ANSWER_BYTES_MAX)
-        if response.status != _OK:
-            return None, f"the instance metadata service answers {response.status} {response.reason}"
-        return parse_storage_profile(answer), ""
-    except (OSError, HTTPException) as error:
-        return None, f"the instance metadata service does not answer: {error}"
+        return (None, why) if answer is None else (parse_storage_profile(answer), "")
     except msgspec.DecodeError as error:
         return None, f"the instance metadata service answers something else: {error}"
-    finally:
-        connection.close()
 
 
 def _disk(disk: _Disk, ephemeral: bool | None) -> AzureDisk:

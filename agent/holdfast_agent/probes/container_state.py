@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from holdfast_agent.probes.container_raw import ContainerMount, ContainerRaw
 from holdfast_agent.probes.engines.engine import Found
+from holdfast_agent.probes.kubelet_volumes import pod_volume
 from holdfast_agent.probes.state_roles import Role, below, role_of_place
 
 SOURCE = "container engine"
@@ -123,8 +124,12 @@ def found_in(container: ContainerRaw, known: Collection[str] = ()) -> list[Found
         explained = any(below(path, place) or below(place, path) for path in (*found, *known))
         if explained or not mount.writable or mount.kind not in ("volume", "bind") or role == "runtime":
             continue
+        of_pod = pod_volume([mount.source], "")
+        if of_pod == "projected":
+            continue
         # Who mounts a volume means it to last; a folder of the machine may be anything, a socket included.
-        confidence: Literal["medium", "low"] = "medium" if mount.kind == "volume" else "low"
+        confidence: Literal["medium", "low"] = "medium" if mount.kind == "volume" or of_pod else "low"
+        role = "temp" if of_pod == "empty_dir" else role
         found[place] = Found(path=place, role=role, source=SOURCE, confidence=confidence)
     return list(found.values())
 

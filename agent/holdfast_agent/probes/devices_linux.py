@@ -26,7 +26,8 @@ from holdfast_agent.probe import (
     Unsupported,
     Watch,
 )
-from holdfast_agent.probes.azure_storage import METADATA_ADDRESS, AzureStorage, ask_storage_profile
+from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS
+from holdfast_agent.probes.azure_storage import AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
 from holdfast_agent.probes.media_facts import (

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from holdfast_agent.probes.kubelet_volumes import pod_volume
 from holdfast_agent.probes.mount_table import ExpectedMount
 from holdfast_agent.probes.mountinfo import Mount
 from holdfast_agent.probes.volume_choice import POOL_TYPES, Volume
@@ -104,8 +105,8 @@ def _comes_again(volume: Volume, mounts: Sequence[Mount], configured: set[str]) 
         return None
     if mount.mountpoint.startswith(_PASSING_PLACES) or mount.fstype.startswith("fuse"):
         return None  # what was plugged in; what lives as long as the process that serves it
-    if mount.root != "/" and mount.fstype != "btrfs":
-        return None
+    if (mount.root != "/" and mount.fstype != "btrfs") or pod_volume([mount.mountpoint], mount.fstype):
+        return None  # a part of another; what the kubelet mounts where the pod runs next
     places = {each.mountpoint for each in mounts if each.number == mount.number}
     triggers = [each.mountpoint for each in mounts if each.fstype == "autofs"]
     if any(place == at or place.startswith(at + "/") for place in places for at in triggers):

@@ -109,6 +109,15 @@ def cloud_medium(device: DeviceRaw, platform: PlatformRaw) -> Medium | None:
     return None
 
 
+def cloud_of(platform: PlatformRaw) -> str:
+    """Whose machine it is, by its firmware: `Azure`, `Amazon`, `Google`; empty for all others."""
+    if platform.chassis_asset_tag == AZURE_ASSET_TAG:
+        return "Azure"
+    if platform.vendor == "Google":
+        return "Google"
+    return "Amazon" if _on_xen_ec2(platform) else ""
+
+
 def scsi_lun(device: DeviceRaw) -> int | None:
     """The last part of its SCSI address: 3 of `…/1:0:0:3/block/sdc`."""
     found = _ADDRESS.search(f"/{device.path}")

@@ -16,11 +16,12 @@ from holdfast_agent.probes.container_state import engine_of_image, found_in, tol
 from holdfast_agent.probes.engines.engine import Discovery, Found, Running
 from holdfast_agent.probes.engines.known import engine_of
 from holdfast_agent.probes.inside_root_linux import InsideRoot, mount_id_of_path
+from holdfast_agent.probes.kubelet_volumes import found_in_pod
 from holdfast_agent.probes.open_files_linux import Held, held_by, mapped_by
 from holdfast_agent.probes.process_table import Process, surroundings
 from holdfast_agent.probes.service_processes import Group
 from holdfast_agent.probes.small_file import read_small
-from holdfast_agent.probes.state_mounts import hanging_in, hanging_mounts, mount_ids, parsed
+from holdfast_agent.probes.state_mounts import Machine, hanging_in, hanging_mounts, mount_ids, parsed
 from holdfast_agent.probes.state_raw import RIGHTS, OpenFile, Place, ServiceRaw, UnitRaw, View
 from holdfast_agent.probes.state_roles import below, role_of_place
 from holdfast_agent.probes.unit_paths import declared_paths
@@ -39,6 +40,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     """How services are looked at."""
 
     procfs: Path
+    machine: Machine
     own_mounts: str
     """The agent's mountinfo: what it sees where it may not see a service's."""
     declared: Sequence[tuple[str, Found]]
@@ -71,6 +73,10 @@ class Survey(Struct, frozen=True, kw_only=True):
                 name = container.service
             known = [each.path for discovery in discoveries for each in discovery.paths]
             mounted = found_in(container, known) if container else []
+            if group.name and not group.unit and not view.denied:
+                mounts = parsed(view.mountinfo)
+                pods = self.machine.pod_volumes(group.name, mounts)
+                mounted += found_in_pod(mounts, pods, [*known, *(each.path for each in mounted)])
             found = self._paths(name, discoveries, unit, mounted, held, mapped, ids)
             by_engine = container is not None and bool(view.denied)
             return ServiceRaw(

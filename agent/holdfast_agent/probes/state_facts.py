@@ -10,6 +10,7 @@ from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.container_state import Told, told
 from holdfast_agent.probes.engines.engine import Found
 from holdfast_agent.probes.engines.known import engine_named
+from holdfast_agent.probes.kubelet_volumes import POD_VOLUMES, host_path
 from holdfast_agent.probes.mountinfo import FstabEntry, Mount
 from holdfast_agent.probes.state_memory import Memory
 from holdfast_agent.probes.state_mounts import Ending, Machine, parsed
@@ -31,6 +32,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     cleaners: Sequence[Cleaner]
     devices: Mapping[str, str]
     uptime_seconds: float
+    today: str
+    """`2027-01-31`, UTC."""
 
 
 def name_of(service: str, path: str) -> str:
@@ -81,12 +84,10 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
         "service": service.name,
         "path": found.path[:TEXT_MAX],
         "role": found.role,
-        "required_class": REQUIRED_CLASS[found.role]
-        if found.required_class is None
-        else found.required_class,
         "source": found.source,
         "confidence": found.confidence,
     }
+    facts |= _required(found, around.today)
     name = name_of(service.name, found.path)
     place = service.places.get(found.path, Place(error="not looked at"))
     mount = _mount_of(service, place)
@@ -108,6 +109,8 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
             there.how != "layer" or service.followed_by_engine or mount.mountpoint == "/"
         ):
             ending = _as_told(ending, there)
+        if ending.container_volume == "bind" and host_path(service.name, mount):
+            ending = structs.replace(ending, container_volume="host_path")
         facts |= _end_facts(place, mount, ending, around)
         facts |= _moved(name, place, mount, ending, around, memory)
         facts |= _threats(service, found, name, place, ending, around, memory)
@@ -115,6 +118,16 @@ def path_facts(service: ServiceRaw, found: Found, around: Surroundings, memory: 
         facts["exists"] = place.exists
     facts |= _held(service, found)
     return facts, why
+
+
+def _required(found: Found, today: str) -> Facts:
+    """The class it must have. When an exception has run out, what the role needs is required again."""
+    expired = bool(found.until) and today > found.until
+    own = found.required_class is None or expired
+    facts: Facts = {"required_class": REQUIRED_CLASS[found.role] if own else found.required_class or 0}
+    if found.until:
+        facts |= {"exception_until": found.until, "exception_expired": expired}
+    return facts
 
 
 def _mount_of(service: ServiceRaw, place: Place) -> Mount | None:
@@ -141,7 +154,9 @@ def _described(container: ContainerRaw) -> str:
 
 def _as_told(ending: Ending, there: Told) -> Ending:
     """The engine knows what a mount is to the container: a `vfs` layer is a folder like any other to the kernel."""
-    mounted = there.how if there.how in ("named", "anonymous", "bind") else ""
+    mounted: str = there.how if there.how in ("named", "anonymous", "bind") else ""
+    if ending.container_volume in POD_VOLUMES and mounted == "bind":
+        mounted = ending.container_volume  # to Docker, each of its pod's volumes is a folder of the machine
     return structs.replace(
         ending,
         container_layer=there.how == "layer",

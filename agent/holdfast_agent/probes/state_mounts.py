@@ -6,11 +6,13 @@ mounted; the two together say where a path of one view is in another. The volume
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Literal
 
 from msgspec import Struct
 
+from holdfast_agent.probes.kubelet_volumes import PodVolume, host_path, pod_volume
 from holdfast_agent.probes.mountinfo import Mount, parse_mountinfo
 from holdfast_agent.probes.state_roles import below
 from holdfast_agent.probes.volume_choice import (
@@ -71,6 +73,9 @@ class Machine:
     def __init__(self, machine: str, own: str) -> None:
         mounts = parsed(machine or own)
         self._mounts: Mapping[str, Mount] = {mount.mountpoint: mount for mount in mounts}
+        self._by_number: dict[str, list[Mount]] = {}
+        for mount in self._mounts.values():
+            self._by_number.setdefault(mount.number, []).append(mount)
         volumes = choose_volumes(mounts, parsed(own or machine))
         self._volumes = {volume.mount.number: volume for volume in volumes}
         root = self._mounts.get("/")
@@ -96,9 +101,10 @@ class Machine:
             below_it = self.holding(upper)
             volume = self._volumes.get(below_it.number) if below_it else None
         named = _VOLUME.search(mount.root)
-        how = "" if not container or layer else "bind"
+        how = "" if not container or layer or mount.fstype in MEMORY_TYPES else "bind"
         if how and named:
             how = "anonymous" if _ANONYMOUS.fullmatch(named[1]) else "named"
+        how = "" if layer else self._pod_volume(mount, inside) or how
         on = self.holding(there) if there else None
         return Ending(
             mountpoint=volume.mount.mountpoint[:512] if volume else "",
@@ -110,15 +116,29 @@ class Machine:
             syncs_ignored=bool(_UNSYNCED.get(mount.fstype, frozenset()) & set(mount.super_options)),
         )
 
+    def pod_volumes(self, service: str, mounts: Iterable[Mount]) -> dict[int, PodVolume]:
+        """Mount's id → which volume of its pod it is, of a container's mounts."""
+        found: dict[int, PodVolume] = {}
+        for mount in mounts:
+            if kind := self._pod_volume(mount, mount.root):
+                found[mount.mount_id] = kind
+            elif host_path(service, mount):
+                found[mount.mount_id] = "host_path"
+        return found
+
+    def _pod_volume(self, mount: Mount, inside: str) -> PodVolume | Literal[""]:
+        places = [_place(way, inside) for way in self._ways(mount.number, inside)]
+        return pod_volume([inside, *places], mount.fstype)
+
     def _place_of(self, number: str, inside: str) -> str:
         """Where the machine sees a folder of a filesystem; empty when it does not."""
-        ways = [
-            mount for mount in self._mounts.values() if mount.number == number and below(inside, mount.root)
-        ]
+        ways = self._ways(number, inside)
         if not ways:
             return ""
-        way = max(ways, key=lambda mount: (len(mount.root), -len(mount.mountpoint)))
-        return posixpath.normpath(posixpath.join(way.mountpoint, _rest(inside, way.root)))
+        return _place(max(ways, key=lambda mount: (len(mount.root), -len(mount.mountpoint))), inside)
+
+    def _ways(self, number: str, inside: str) -> list[Mount]:
+        return [mount for mount in self._by_number.get(number, ()) if below(inside, mount.root)]
 
     def _volatile(self, mount: Mount, upper: str) -> bool:
         if mount.fstype in MEMORY_TYPES:
@@ -141,6 +161,11 @@ def hanging_mounts(mounts: Sequence[Mount]) -> dict[str, int]:
         for place, mount in uppermost.items()
         if mount.fstype in NETWORK_TYPES or mount.fstype.startswith("fuse") or mount.fstype == "autofs"
     }
+
+
+def _place(way: Mount, inside: str) -> str:
+    """A folder of a filesystem, by one of the filesystem's mounts."""
+    return posixpath.normpath(posixpath.join(way.mountpoint, _rest(inside, way.root)))
 
 
 def _rest(path: str, place: str) -> str:

@@ -14,11 +14,12 @@ What is known of a service stays known while it does not run: it may not run bec
 """
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from holdfast_agent.errors import Denied, Unsupported
 from holdfast_agent.probe import (
@@ -32,10 +33,13 @@ from holdfast_agent.probe import (
     Watch,
     facts_of,
 )
+from holdfast_agent.probes.backup_media import backup_facts
 from holdfast_agent.probes.block_devices_linux import name_of_number, name_of_path
+from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices
 from holdfast_agent.probes.cleaners import cleaners
 from holdfast_agent.probes.container_socket_linux import read_containers
 from holdfast_agent.probes.engines.engine import Found
+from holdfast_agent.probes.media_raw import MediaRaw
 from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
@@ -64,6 +68,7 @@ MOUNT_STORM_SECONDS = 10.0
 LOOKS_MAX = 3
 """On a machine whose mounts never rest the last one counts."""
 _KNOWN_NOTE, _SEEN_NOTE = "known", "seen"
+_DAY = r"^(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?$"
 _TMPFILES = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 """The first that has a file of a name counts (tmpfiles.d(5))."""
 
@@ -76,6 +81,8 @@ class DeclaredPath(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     role: Role
     required_class: int = -1
     """-1: what the role needs."""
+    until: Annotated[str, Meta(pattern=_DAY, description='a day as "2027-01-31"')] = ""
+    """The last day on which this class holds, as the exception that it is; empty: for good."""
 
 
 class StatePathSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,9 +122,10 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             for fact in (
                 "service", "path", "role", "required_class", "source", "confidence", "exists", "resolved",
                 "resolved_path", "machine_path", "crosses_mounts", "mountpoint", "mount_id", "fstype", "device",
-                "volatile", "container_layer", "container_volume", "syncs_ignored", "bytes", "fingerprint", "moved",
+                "volatile", "container_layer", "container_volume", "syncs_ignored", "same_disk_as_data", "same_disk_as", "bytes", "fingerprint", "moved",
                 "moved_from", "mount_missing", "missing_mountpoint", "shadowed", "shadowed_file",
                 "deleted_open_bytes", "deleted_open_file", "cleaned", "cleaned_by", "mount_dependency",
+                "exception_until", "exception_expired",
             )
         ),
     )  # fmt: skip
@@ -176,7 +184,9 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         found = groups(running, {each.pid: _text(procfs / str(each.pid) / "cgroup") for each in running})
         wanted = {group.name for group in found if group.unit} | self._known.keys() | set(self._declared())
         units, systemd_missing = self._units(wanted)
-        survey = Survey(procfs=procfs, own_mounts=own, declared=self._declarations())
+        survey = Survey(
+            procfs=procfs, machine=Machine(machine, own), own_mounts=own, declared=self._declarations()
+        )
         engines = read_containers(self.context.rootfs)
         by_group = containers_of(found, engines.containers)
         services = [
@@ -192,12 +202,13 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             tmpfiles=tuple(_tmpfiles(self.context.rootfs)),
             services=sorted([*alive, *stopped], key=lambda service: service.name),
             uptime_seconds=self.context.boot_clock(),
+            wall=self.context.wall_clock(),
             systemd_missing=systemd_missing,
             containers_missing=engines.missing,
             cut=f"{cut} processes were not looked at" if cut else "",
         )
         self._remember(alive, units)
-        return msgspec.structs.replace(raw, devices=self._devices(raw))
+        return msgspec.structs.replace(raw, devices=self._devices(raw), media=self._media(raw))
 
     def interpret(self, raw: StatePathsRaw) -> Observation:
         if not raw.services:
@@ -209,6 +220,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             cleaners=cleaners(raw.tmpfiles),
             devices=raw.devices,
             uptime_seconds=raw.uptime_seconds,
+            today=datetime.fromtimestamp(raw.wall, UTC).date().isoformat(),
         )
         resources: list[Resource] = []
         missing: dict[str, str] = {}
@@ -232,6 +244,8 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             resources += stated
             if service.missing and facts.get("stateful", True) and (service.found or service.engine):
                 missing[service.name[:200]] = "; ".join(service.missing)[:1000]
+        if raw.media is not None:
+            resources = backup_facts(resources, around.machine, raw.media)
         resources.append(self._node(resources))
         if left == 0:
             missing["state paths"] = "there are more than a report carries; those of databases come first"
@@ -265,6 +279,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
                     required_class=REQUIRED_CLASS[each.role]
                     if each.required_class < 0
                     else each.required_class,
+                    until=each.until,
                 ),
             )
             for each in self._settings.declare
@@ -313,6 +328,19 @@ class StatePaths(Poll[StatePathsRaw], Watch):
             if name:
                 devices[mount.number] = name
         return devices
+
+    def _media(self, raw: StatePathsRaw) -> MediaRaw | None:
+        """What lies below all mounts, where a backup has to be told from what it is one of."""
+        if not any(found.role == "backup" for service in raw.services for found in service.found):
+            return None
+        sources = {mount.source for text in (raw.machine_mounts, raw.own_mounts) for mount in parsed(text)}
+        return MediaRaw(
+            machine_mounts=raw.machine_mounts,
+            own_mounts=raw.own_mounts,
+            devices=read_devices(self.context.sysfs, self.context.rootfs),
+            btrfs=read_btrfs(self.context.sysfs),
+            paths={path: name_of_path(path) for path in sorted(sources) if path.startswith("/dev/")},
+        )
 
     def _note(self, name: str, type_: type[T]) -> T | None:
         try:

@@ -4,6 +4,7 @@ from msgspec import Struct, field
 
 from holdfast_agent.probes.container_raw import ContainerRaw
 from holdfast_agent.probes.engines.engine import Found
+from holdfast_agent.probes.media_raw import MediaRaw
 
 RIGHTS = "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 """What it takes to look into other users' processes and folders."""
@@ -109,7 +110,11 @@ class StatePathsRaw(Struct, frozen=True, kw_only=True):
     services: list[ServiceRaw] = field(default_factory=list)
     devices: dict[str, str] = field(default_factory=dict)
     """major:minor of a mount → the kernel's name of its block device."""
+    media: MediaRaw | None = None
+    """What the mounts rest on; None where no backup is kept, for nothing else asks for it."""
     uptime_seconds: float = 0.0
+    wall: float = 0.0
+    """Unix seconds UTC."""
     systemd_missing: str = ""
     """Why systemd was not asked; empty when it was."""
     containers_missing: dict[str, str] = field(default_factory=dict)

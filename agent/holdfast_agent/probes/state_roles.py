@@ -5,7 +5,9 @@
 
 from typing import Literal, get_args
 
-Role = Literal["data", "wal", "binlog", "tablespace", "keys", "config", "log", "temp", "cache", "runtime"]
+Role = Literal[
+    "data", "wal", "binlog", "tablespace", "keys", "backup", "config", "log", "temp", "cache", "runtime"
+]  # fmt: skip
 Confidence = Literal["high", "medium", "low"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -16,18 +18,22 @@ REQUIRED_CLASS: dict[Role, int] = {
     "binlog": 2,
     "tablespace": 2,
     "keys": 2,
+    "backup": 2,
     "config": 2,
     "log": 1,
     "temp": 0,
     "cache": 0,
     "runtime": 0,
 }
-STATEFUL: frozenset[Role] = frozenset({"data", "wal", "binlog", "tablespace", "keys"})
+PROMISED: frozenset[Role] = frozenset({"data", "wal", "binlog", "tablespace", "keys"})
+"""What a backup is a backup of."""
+STATEFUL = PROMISED | {"backup"}
 """A service that has one of these keeps state."""
 
 _PLACES: tuple[tuple[str, Role], ...] = (
     ("/var/log", "log"),
     ("/var/cache", "cache"),
+    ("/var/backups", "backup"),
     ("/var/tmp", "temp"),
     ("/tmp", "temp"),
     ("/run", "runtime"),
@@ -35,7 +41,7 @@ _PLACES: tuple[tuple[str, Role], ...] = (
     ("/dev/shm", "runtime"),
     ("/etc", "config"),
 )
-"""By the Filesystem Hierarchy Standard, for paths that nobody explains."""
+"""By the Filesystem Hierarchy Standard and Debian's custom, for paths that nobody explains."""
 
 
 def role_of_place(path: str) -> Role:

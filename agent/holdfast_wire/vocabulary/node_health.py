@@ -1,6 +1,6 @@
-"""What is said of a node's exposure: what waits in memory, standstills, copies of the whole machine, state out of sight."""
+"""What is said of a node's exposure: what waits in memory, standstills, copies, state out of sight, whose machine it is."""
 
-from holdfast_wire.declaration import FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
 
 HEALTH: list[Fact] = facts(
     ResourceKind.NODE,
@@ -13,6 +13,9 @@ HEALTH: list[Fact] = facts(
         ("freezes_total", INT, "", "c", "Times the machine stood still, or slept, since the agent started."),
         ("freeze_seconds", FLOAT, "seconds", "m", "How long the newest standstill lasted."),
         ("services_out_of_sight", INT, "", "m", "Services that keep state where the agent may not look."),
+        ("preemptible", BOOL, "", "m", "Its cloud may take the machine back at any time: Spot, low priority, preemptible."),
+        ("preemptible_reason", STR, "", "", "What says so, or that it is not."),
+        ("preemptible_declared", BOOL, "", "", "It is the operator's word."),
         ("services_out_of_sight_right", STR, "", "", "The right it lacks for that; empty when there is none out of sight."),
     ],
 )  # fmt: skip

@@ -50,15 +50,13 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Service]:
+def serving(path: str = "/metadata/instance/compute/storageProfile?api-version=") -> Iterator[Service]:
     service = Service()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             service.asked += 1
-            right = self.headers["Metadata"] == "true" and self.path.startswith(
-                "/metadata/instance/compute/storageProfile?api-version="
-            )
+            right = self.headers["Metadata"] == "true" and self.path.startswith(path)
             self.send_response(service.status if right else 400)
             self.send_header("Content-Length", str(len(service.answer)))
             self.end_headers()

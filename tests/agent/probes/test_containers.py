@@ -350,3 +350,64 @@ def test_a_real_podman_tells_what_its_containers_would_lose() -> None:
         "named": (False, "named", False),
         "in-memory": (False, "", True),
     }
+
+
+HOLDS_OPEN = "exec 3>/srv/layer/x 4>/data/x 5>/machine/x 6>/memory/x"
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    """With layers that are overlays, as Podman and Docker have them where nobody chose otherwise."""
+    with Podman(driver="overlay") as podman:
+        yield podman
+
+
+@pytest.fixture(scope="module")
+def running(podman: Podman) -> Iterator[str]:
+    """The id of a container that has a file open in its layer, in a volume, in a folder of the machine and in memory."""
+    kept = podman.rootfs / "kept"
+    kept.mkdir()
+    options = ["--volume", "things:/data", "--volume", f"{kept}:/machine", "--tmpfs", "/memory"]
+    with podman.running("db", f"/bin/busybox mkdir /srv/layer; {HOLDS_OPEN}", *options) as identity:
+        yield identity
+
+
+@pytest.mark.system
+def test_a_running_containers_files_are_followed_in_its_own_mounts(running: str, podman: Podman) -> None:
+    """Nobody is asked: as an agent without a right to the engine's socket sees it, by control group and mounts."""
+    probe = StatePaths(ProbeContext(node="n", boot_id="b", rootfs=podman.rootfs / "nowhere"))
+
+    observation = probe.interpret(probe.read())
+
+    name = f"libpod-{running[:12]}"
+    volume = seen(observation, name, "/machine")[3]
+    assert volume is not None
+    assert {
+        path: seen(observation, name, path) for path in ("/srv/layer", "/data", "/machine", "/memory")
+    } == {
+        "/srv/layer": (True, "", False, volume, True),
+        "/data": (False, "named", False, volume, True),
+        "/machine": (False, "bind", False, volume, True),
+        "/memory": (False, "", True, None, True),
+    }
+
+
+@pytest.mark.system
+def test_a_running_containers_engine_names_it_and_says_what_its_image_keeps(
+    running: str, podman: Podman
+) -> None:
+    """The image is a database's: nothing is mounted at its folder, so that is in the layer, an overlay here."""
+    podman.serve()
+    probe = StatePaths(ProbeContext(node="n", boot_id="b", rootfs=podman.rootfs))
+
+    observation = probe.interpret(probe.read())
+
+    names = [each.name for each in observation.resources if each.kind == "service"]
+    assert [name for name in names if name.startswith("libpod-")] == ["libpod-db"]
+    volume = seen(observation, "libpod-db", "/machine")[3]
+    assert volume is not None
+    assert {path: seen(observation, "libpod-db", path) for path in (DATA, "/data", "/machine")} == {
+        DATA: (True, "", False, volume, True),
+        "/data": (False, "named", False, volume, True),
+        "/machine": (False, "bind", False, volume, True),
+    }

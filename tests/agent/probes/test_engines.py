@@ -65,6 +65,24 @@ def test_debians_postgresql_keeps_its_configuration_apart() -> None:
     assert found.missing == ()
 
 
+@pytest.mark.parametrize(
+    ("settings", "archives"),
+    [
+        ("archive_mode = on\narchive_command = 'test ! -f /mnt/wal/%f && cp %p /mnt/wal/%f'", ["/mnt/wal"]),
+        ("archive_mode = always\narchive_command = 'gzip < %p > \"/srv/a/%f.gz\"'", ["/srv/a"]),
+        ("archive_mode = on\nbasic_archive.archive_directory = '/srv/b'", ["/srv/b"]),
+        ("archive_mode = off\narchive_command = 'cp %p /mnt/wal/%f'", []),
+        ("archive_mode = on\narchive_command = 'pgbackrest --stanza=main archive-push %p'", []),
+        ("archive_mode = on\narchive_command = 'scp %p vault:wal/%f'", []),
+    ],
+)
+def test_postgresqls_archive_is_a_backup(settings: str, archives: list[str]) -> None:
+    """Only a folder of this machine is one that can be looked at; tools and other machines are not."""
+    found = find("postgres -D /pg", {"/pg/postgresql.conf": settings})
+
+    assert [path for path, role in roles(found).items() if role == "backup"] == archives
+
+
 def test_postgresqls_working_directory_is_its_data_whatever_the_arguments_say() -> None:
     found = find("postgres -D /etc/pg", directory="/data/pg")
 

@@ -17,6 +17,7 @@ from holdfast_agent.probes.open_files_linux import held_by
 from holdfast_agent.probes.process_table import Process, Surroundings, surroundings
 from holdfast_agent.probes.service_processes import Group
 from holdfast_agent.probes.service_survey_linux import Survey
+from holdfast_agent.probes.state_mounts import Machine
 from holdfast_agent.probes.state_paths_linux import DeclaredPath, StatePaths, StatePathSettings
 from tests import needs
 from tests.agent.probes.watching import watching
@@ -273,7 +274,7 @@ def test_a_process_that_is_gone_before_it_is_looked_at_is_no_error() -> None:
     child.wait()
     gone = Process(pid=child.pid, parent=1, arguments=("redis-server", "/etc/redis.conf"))
     own = Path("/proc/self/mountinfo").read_text()
-    survey = Survey(procfs=Path("/proc"), own_mounts=own, declared=())
+    survey = Survey(procfs=Path("/proc"), machine=Machine(own, own), own_mounts=own, declared=())
 
     seen = survey.running(Group(name="a.service", processes=(gone,), unit=True), None)
 

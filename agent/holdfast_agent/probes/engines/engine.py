@@ -29,6 +29,8 @@ class Found(Struct, frozen=True, kw_only=True):
     confidence: Confidence = "high"
     required_class: int | None = None
     """What the operator wants; None: what the role needs."""
+    until: str = ""
+    """The last day (UTC, `2027-01-31`) on which the operator's word on the class holds; empty: for good."""
 
 
 class Running(Struct, frozen=True, kw_only=True):

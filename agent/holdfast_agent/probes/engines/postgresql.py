@@ -24,6 +24,8 @@ from holdfast_agent.probes.engines.engine import (
 
 _INCLUDES_MAX = 50
 _LINE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*[= ]\s*('(?:[^']|'')*'|[^#\s]+)")
+_ARCHIVED = re.compile(r"(/[^\s'\"]*)/%f")
+"""Where `archive_command` puts a segment: `cp %p /archive/%f`."""
 _OFF = ("off", "false", "no", "0")
 
 
@@ -106,6 +108,7 @@ def _find(process: Running, files: Files) -> Discovery:
     if settings.get("logging_collector", "off").lower() not in _OFF:
         log = posixpath.join(data, settings.get("log_directory", "log"))
         paths.append(Found(path=posixpath.normpath(log), role="log", source=CONFIGURATION))
+    paths += _archives(settings)
     folder = posixpath.dirname(process.absolute(config)) if config else ""
     if folder and folder != data and not folder.startswith(data + "/"):
         paths.append(Found(path=folder, role="config", source=COMMAND_LINE))
@@ -115,6 +118,19 @@ def _find(process: Running, files: Files) -> Discovery:
         missing=tuple(missing),
         syncs_disabled_by="fsync turned off on the command line" if unsynced else "",
     )
+
+
+def _archives(settings: dict[str, str]) -> list[Found]:
+    """Folders that finished segments of the log are copied to. Whether they are carried on from there nobody says."""
+    if settings.get("archive_mode", "off").lower() in _OFF:
+        return []
+    folders = _ARCHIVED.findall(settings.get("archive_command", ""))
+    folders += [settings.get("basic_archive.archive_directory", "")]
+    return [
+        Found(path=folder, role="backup", source=CONFIGURATION, confidence="medium")
+        for folder in dict.fromkeys(folders)
+        if folder.startswith("/") and folder != "/"
+    ]
 
 
 ENGINE = Engine(
