@@ -140,7 +140,7 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
         afresh = structs.replace(case, chain=structs.replace(record, suspicion=None))
         return Heard(record=_suspected(afresh, row.loss, at, announced))
     if _goes_before(report, held):
-        kept = structs.replace(held, kind=row.loss, position=report.position)
+        kept = structs.replace(_with_promised(held, record, report), kind=row.loss, position=report.position)
         return Heard(record=structs.replace(_adopted(record, report, at, whatever=True), suspicion=kept))
     breach = breach_of(held, at, announced, record.volume)
     after = with_breach(structs.replace(record, suspicion=None), breach)
@@ -160,6 +160,16 @@ def _goes_before(report: ChainReport, held: Suspicion) -> bool:
         and (report.install_id, report.boot_id) == held.writer
         and report.position < held.witnessed
     )
+
+
+def _with_promised(held: Suspicion, record: ChainRecord, report: ChainReport) -> Suspicion:
+    """The doubt, and what was promised before the copy was taken and is not read either."""
+    newest, head = report.head.seq if report.head else 0, record.head
+    others = with_marks(held.others, (mark for mark in record.marks if mark.seq > newest))
+    if head is None or head.seq <= held.target.seq:
+        return structs.replace(held, others=others)
+    others = with_marks(others, (held.target,))
+    return structs.replace(held, target=head, others=others, target_written_at=record.written_at)
 
 
 def _adopted(record: ChainRecord, report: ChainReport, at: float, *, whatever: bool = False) -> ChainRecord:
