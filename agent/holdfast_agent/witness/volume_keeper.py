@@ -39,6 +39,11 @@ RETRY_SECONDS = 60.0
 """Until a volume that could not be read, or where no chain could be begun, is tried again."""
 
 
+def spread(interval: float, chance: float) -> float:
+    """Seconds to the next record, so that a fleet's disks do not all write at one moment. `chance`: 0 to 1."""
+    return interval * (1 + JITTER * (2 * chance - 1))
+
+
 class VolumeKeeper:
     """See the module. Every public method returns at once and may be called from any thread."""
 
@@ -204,7 +209,7 @@ class VolumeKeeper:
         if resumed(before, self._clocks):
             self._read(ReadCause.RESUME)
             return
-        self._hold(self.volume.interval * (1 + JITTER * (2 * self._random.random() - 1)))
+        self._hold(spread(self.volume.interval, self._random.random()))
         if now >= self._metadata_at:
             self._metadata_at = now + METADATA_SECONDS
             self._chain.renew_metadata()
