@@ -32,6 +32,7 @@ ANSWER_AWAITED_SECONDS = 10.0
 """After a report, for the collector to say what it holds, so that no number is used twice. The network may be away."""
 AGAIN_SECONDS = 30.0
 JITTER = 0.2
+BROKEN = "its keeper broke, and begins anew within a minute; the agent's log has the mistake"
 DAY_SECONDS = 86_400.0
 METADATA_SECONDS = 3600.0
 SYNCFS_SECONDS = 60.0
@@ -139,11 +140,18 @@ class VolumeKeeper:
     # The thread
 
     def _run(self) -> None:
-        while self._stop is None:
-            self._next()()
-        if self._stop:
-            self._chain.append(clean_stop=True)
-        self._ended()
+        try:
+            while self._stop is None:
+                self._next()()
+            if self._stop:
+                self._chain.append(clean_stop=True)
+        except BaseException:
+            # The interpreter prints it (threading.excepthook). Nothing is written any more, and that must not look well.
+            with self._board.changing() as standing:
+                standing.reason = BROKEN
+            raise
+        finally:
+            self._ended()
 
     def _next(self) -> Callable[[], None]:
         """What to do now; waits until there is something."""
