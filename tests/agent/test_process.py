@@ -32,6 +32,7 @@ from holdfast_wire.message import Value
 from holdfast_wire.topic import up_topic
 from tests.agent.peer import Peer
 from tests.broker import Broker
+from tests.rigs.fuse_disk import FuseDisk
 from tests.rigs.loop_disk import LoopDisk
 from tests.system.stack import Child, command
 from tests.waiting import wait_for
@@ -339,6 +340,32 @@ def test_volumes_to_be_witnessed_are_changed_alive(
         assert [line["needs_restart"] for line in agent.said("configuration applied")] == [[], []]
 
 
+def test_pace_of_one_volume_and_what_another_process_answers_for_are_changed_alive(
+    agent: Agent, peer: Peer, tmp_path: Path
+) -> None:
+    with LoopDisk(tmp_path / "a", "ext4") as disk, FuseDisk(tmp_path / "b") as fuse:
+        a, b = str(disk.mountpoint), str(fuse.mountpoint)
+        both = f'include = ["{a}", "{b}"]\ninterval = "1h"\n'
+        witnessing(agent, both)
+        agent.start()
+        wait_for(lambda: witnesses(peer, a), what="the one record of an hour")
+        wait_for(lambda: "witness.network" in str(said_of(peer, b)), what="the other volume to be left out")
+        witnessing(agent, f'{both}network = true\nintervals = {{ "{a}" = "1s" }}')
+        agent.send(signal.SIGHUP)
+        wait_for(lambda: len(witnesses(peer, a)) >= 3, what="records at the new pace")
+        wait_for(lambda: witnesses(peer, b), what="a record on the other volume")
+        wait_for(lambda: said_of(peer, a).get("witness_interval_seconds") == 1.0, what="the pace to be told")
+        witnessing(agent, both)
+        agent.send(signal.SIGHUP)
+        wait_for(lambda: witnesses(peer, b)[-1].clean_stop, what="the other volume's last record")
+        wait_for(lambda: said_of(peer, a).get("witness_interval_seconds") == 3600.0, what="the old pace")
+        agent.stop()
+
+        lines = agent.said("witness configured")
+        assert [(line["begun"], line["ended"]) for line in lines] == [([b], []), ([], [b])]
+        assert [line["needs_restart"] for line in agent.said("configuration applied")] == [[], []]
+
+
 def witnessing(agent: Agent, settings: str) -> None:
     """Put these settings of `[witness]` into the configuration."""
     head, section, rest = agent.config.read_text().partition("[witness]")
@@ -354,11 +381,17 @@ def witnesses(peer: Peer, volume: str) -> list[Witness]:
     return [one for one in peer.up("n") if isinstance(one, Witness) and one.volume == volume]
 
 
-def excluded(peer: Peer, volume: str) -> dict[str, Value]:
-    """What the newest section says of a volume that the configuration excludes; empty while none does."""
+def said_of(peer: Peer, volume: str) -> dict[str, Value]:
+    """What the newest section of the witness says of a volume; empty while none does."""
     sections = [each for report in reports(peer) for each in report.sections if each.probe == "witness"]
     facts = [each.facts for each in sections[-1].resources if each.name == volume] if sections else []
-    return facts[0] if facts and facts[0].get("witness_reason") == "in witness.exclude" else {}
+    return facts[0] if facts else {}
+
+
+def excluded(peer: Peer, volume: str) -> dict[str, Value]:
+    """The same of a volume that the configuration excludes."""
+    facts = said_of(peer, volume)
+    return facts if facts.get("witness_reason") == "in witness.exclude" else {}
 
 
 # systemd

@@ -433,6 +433,26 @@ def test_a_late_record_is_not_hidden_by_a_later_one_of_a_copy() -> None:
     assert [breach.kind for breach in chain(upon).breaches] == [BreachKind.MEMORY_ROLLBACK]
 
 
+def test_a_doubt_that_the_records_of_a_copy_raised_does_not_hide_what_was_promised_before_it() -> None:
+    """They overtook the read of the fork and are there at the next one; what the machine wrote before it was set back is not."""
+    upon, agent = desk(), Witnessed()
+    at = lived(upon, agent, 6)
+    before, position, epoch = agent.disk.copy("b"), agent.seq, agent.epoch
+    agent.epoch, agent.seq = epoch + 1, 0
+    upon.feed(agent.read(at, ReadCause.AGENT_START), at)
+    for _ in range(2):
+        upon.feed(agent.witness(at + 5), at + 5)
+    agent.disk, agent.epoch, agent.seq = before, epoch, position
+    fork = agent.read(at + 10, ReadCause.FORK)
+    upon.feed(agent.witness(at + 20), at + 21)
+    upon.feed(fork, at + 42)
+
+    upon.feed(agent.read(at + 70, ReadCause.AGAIN), at + 70)
+
+    (breach,) = chain(upon).breaches
+    assert (breach.kind, breach.records) == (BreachKind.MEMORY_ROLLBACK, 2)
+
+
 def test_a_doubt_about_a_renamed_file_hides_no_late_record() -> None:
     """The doubt is cleared by a newer name; the record that nobody knew of at the first read is gone all the same."""
     upon, agent = desk(), Witnessed()

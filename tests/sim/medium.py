@@ -3,8 +3,8 @@
     write ──▶ dirty (kernel) ──flush──▶ kept
                                  └─ a device that lies: its own cache, which reads as if it were kept ──idle──▶ kept
 
-A crash of the guest takes what is dirty; a power cut takes the device's cache besides, from some write on. What is
-written over the medium's own truth: whoever judges looks at `holds` before and after.
+A crash of the guest takes what is dirty; a power cut takes the device's cache besides, from some write on, or here and
+there where the device writes out in an order of its own. What is written over the medium's own truth: whoever judges looks at `holds` before and after.
 """
 
 import random
@@ -21,9 +21,13 @@ SETTLED_WRITES = 24
 class Medium:
     """One volume. A slot of its ring is found by its number, a file by its name."""
 
-    def __init__(self, filesystem_id: str, *, lies: bool, forgets_renames: bool = False) -> None:
+    def __init__(
+        self, filesystem_id: str, *, lies: bool, reorders: bool = False, forgets_renames: bool = False
+    ) -> None:
         self.filesystem_id = filesystem_id
         self.lies = lies
+        self.reorders = reorders
+        """Its cache reaches the medium in an order of its own."""
         self.forgets_renames = forgets_renames
         """A power cut brings back the file that was renamed over, flushed folder or not."""
         self.kept: dict[int | str, Content] = {}
@@ -81,7 +85,9 @@ class Medium:
     def power_cut(self, rng: random.Random) -> None:
         """The device's cache is gone, too, from some write on; that write may have been under way."""
         self.guest_crash(rng)
-        survive = rng.randint(0, len(self.cache))
+        if self.reorders:
+            self.cache = [each for each in self.cache if rng.random() < 0.5]
+        survive = len(self.cache) if self.reorders else rng.randint(0, len(self.cache))
         for name, content in self.cache[:survive]:
             self.kept[name] = content
         if survive < len(self.cache) and rng.random() < 0.3:

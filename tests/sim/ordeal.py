@@ -77,10 +77,11 @@ class Outcome(Struct, kw_only=True):
 
     guest: Guest
     incident: Incident
+    at: float
     gone: dict[str, int] = field(default_factory=dict)
     """Volume → confirmed records that are not on its medium any more."""
-    proven: set[str] = field(default_factory=set)
-    """Volumes of which the collector had committed a record that is gone."""
+    proven: dict[str, float] = field(default_factory=dict)
+    """Volumes of which the collector had committed records that are gone, and when the last one."""
     certain: bool = True
     """The collector can know. A copy of a machine's memory that nobody is told of may pass for anything or for nothing."""
     kinds: frozenset[str] = frozenset()
@@ -98,7 +99,8 @@ class Ordeal(Scene):
         """Node → whom the broker talks to."""
         self.guests: list[Guest] = []
         self.named = 0
-        self.restored_collector = False
+        self.restored_at = 0.0
+        """When the collector was restored in this chapter; 0: it was not."""
         self.may_misread: list[Guest] = []
         self.steps_may_kill = 0.0
         super().__init__(seed, CALM, self.reckoning)
@@ -113,6 +115,7 @@ class Ordeal(Scene):
             volume: Medium(
                 self.name("fs") if shows else "",
                 lies=rng.random() < 0.35,
+                reorders=rng.random() < 0.3,
                 forgets_renames=rng.random() < 0.2,
             )
             for volume in (ROOT, "/srv", "/data")[: rng.randint(1, 3)]
@@ -142,7 +145,7 @@ class Ordeal(Scene):
     def chapter(self, incidents: list[Incident], *, restore_collector: bool = False) -> list[Outcome]:
         """Storm, incidents, storm, and calm until everything is said. What really happened."""
         self.weather, self.steps_may_kill = STORM, 0.002
-        self.restored_collector = False
+        self.restored_at = 0.0
         self.may_misread = [
             guest
             for guest, incident in zip(self.guests, incidents, strict=False)
@@ -188,7 +191,7 @@ class Ordeal(Scene):
     def _restore_collector(self, disk: object) -> None:
         assert isinstance(disk, type(self.disk))
         self.reckoning.collector_restored(disk)
-        self.disk, self.restored_collector = disk, True
+        self.disk, self.restored_at = disk, self.now
         self.collector = self._start_collector()
         self.reckoning.crashed()
 
@@ -200,7 +203,7 @@ class Ordeal(Scene):
     # ---- incidents -----------------------------------------------------------------------------------------------
 
     def _befall(self, guest: Guest, incident: Incident, snapshot: Guest) -> Outcome:
-        outcome = Outcome(guest=guest, incident=incident)
+        outcome = Outcome(guest=guest, incident=incident, at=self.now)
         before = {volume: medium.holds() for volume, medium in guest.media.items()}
         told = len(guest.told)
         notes = {volume: medium.read("metadata") for volume, medium in guest.media.items()}
@@ -230,7 +233,7 @@ class Ordeal(Scene):
 
     def _weigh(self, outcome: Outcome, before: dict[str, frozenset[bytes]], notes: dict[str, object]) -> None:
         """Which promises are gone, and which of them the collector has on its disk."""
-        committed = {key[4] for key in self.disk.seen}
+        committed = {seen.digest: seen.at for seen in self.disk.seen.values()}
         for volume, medium in outcome.guest.media.items():
             gone_hashes = before[volume] - medium.holds()
             gone = [one for one in outcome.guest.told if one.volume == volume and one.hash in gone_hashes]
@@ -238,8 +241,9 @@ class Ordeal(Scene):
             if renamed and isinstance(notes[volume], tuple):
                 gone = [one for one in outcome.guest.told if one.volume == volume][-3:]
             outcome.gone[volume] = len(gone)
-            if not renamed and any(one.digest in committed for one in gone):
-                outcome.proven.add(volume)
+            proof = [committed[one.digest] for one in gone if one.digest in committed]
+            if proof and not renamed:
+                outcome.proven[volume] = max(proof)
 
     def _off(self, guest: Guest) -> None:
         """No power: the agent is gone, and the broker finds out some time."""
@@ -282,7 +286,7 @@ class Ordeal(Scene):
         if not all(whole(medium.read(0)) for medium in guest.media.values()):
             told |= {"deleted", "corrupt"}  # a chain that was only just begun, with its header
         if any(medium.lies for medium in guest.media.values()):
-            told |= {"corrupt"}  # the write under way may have arrived, and none before it
+            told |= {"corrupt"}  # a later write may have arrived, and none before it
         return frozenset(told if self._reliable(guest) else told | {"rolled_back"})
 
     def _reliable(self, guest: Guest) -> bool:
@@ -346,7 +350,7 @@ class Ordeal(Scene):
             self._off(guest)
         old = guest.media[volume]
         new = self.name("fs") if old.filesystem_id else ""
-        guest.media[volume] = Medium(new, lies=old.lies)
+        guest.media[volume] = Medium(new, lies=old.lies, reorders=old.reorders)
         if reboot:
             guest.boot_up(self.name("boot"), self.now)
         elif guest.running:

@@ -1,5 +1,6 @@
 """What the collector may and must say of volumes, held against what really became of their promises."""
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import json
@@ -108,10 +109,11 @@ class Reckoning:
         kinds = {one.kind.value for one in new}
         alerts = {alert for alert, node, resource in self.fired if (node, resource) == (name, volume)}
         if outcome.incident in FORKS:
-            # What one of two copies of a memory wrote and the other does not find looks like a loss of either.
-            memory = {"fork", "memory_rollback", "rolled_back", "lost_tail"}
+            # What one of two copies of a memory wrote and the other does not find looks like a loss of either, and as
+            # none of them booted, like no crash's.
+            memory = {"fork", "memory_rollback", "rolled_back"}
             seen = {"fork"} if outcome.incident.value == "clone" else memory
-            forgotten = self.world.restored_collector and "WitnessForked" in alerts
+            forgotten = self.world.restored_at and "WitnessForked" in alerts
             assert kinds & seen or forgotten, f"{place}: two machines write and nobody noticed, only {kinds}"
             return
         if not outcome.gone.get(volume):
@@ -120,15 +122,21 @@ class Reckoning:
             assert not kinds, f"{place}: kept everything and is accused: {[one.evidence for one in new]}"
             assert not alerts, f"{place}: kept everything, and {alerts} fired"
             return
-        if self.world.restored_collector:
-            return  # it may know of nothing, or not what it was called
+        if self.world.restored_at and not outcome.certain:
+            return
         # A restored collector may have forgotten that it was told of another instance.
         assert kinds <= outcome.kinds | ({"restored"} if self.ever_restored else set()), (
             f"{place}: {kinds} is not {set(outcome.kinds)}: {[one.evidence for one in new]}"
         )
+        lost_at = min(
+            (one.at for one in new if one.kind in LOSSES and one.kind is not BreachKind.METADATA), default=inf
+        )
+        # What was damaged may be told before a promise that was lost with it arrives, not after.
+        twice = any(one.kind is BreachKind.CORRUPT and one.at >= lost_at for one in new)
+        assert not twice, f"{place}: one event is told twice: {[one.evidence for one in new]}"
         if not outcome.kinds or not outcome.certain:
             return
-        if volume in outcome.proven:
+        if outcome.proven.get(volume, 0.0) > self._forgetful_until(outcome):
             assert kinds, f"{place}: {outcome.gone[volume]} records are gone, and nobody says so"
             losses = {kind.value for kind in LOSSES}
             called = alerts | {
@@ -139,6 +147,16 @@ class Reckoning:
             assert "WitnessLost" in called or not kinds & losses, f"{place}: lost, and nobody is called"
         if outcome.incident is Incident.NOTHING:
             raise AssertionError(f"{place}: the simulator lost records by itself")
+
+    def _forgetful_until(self, outcome: "Outcome") -> float:
+        """Until when what the collector heard convicts nobody: it was restored, and found that out when a volume proved it."""
+        restored = self.world.restored_at
+        if restored > outcome.at:
+            return self.world.now
+        chains = [record for node in self.world.collector.nodes.values() for record in node.chains.values()]
+        return max(
+            (record.behind_at for record in chains if record.behind_at >= restored > 0.0), default=restored
+        )
 
     def _breaches(self) -> list[tuple[str, str, Breach]]:
         return [
@@ -152,7 +170,7 @@ class Reckoning:
         return node, volume, breach.kind, breach.at
 
     def _spools_are_empty(self) -> None:
-        if self.world.restored_collector:
+        if self.world.restored_at:
             return  # it may wait for a read that it has forgotten
         for guest in self.world.guests:
             young = self.world.now - TAKEN_WITHIN_SECONDS

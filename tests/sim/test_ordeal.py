@@ -12,6 +12,7 @@ from holdfast_collector.core.chain import Breach, BreachKind, ChainRecord, with_
 from holdfast_collector.core.comparison import Case, Row
 from holdfast_collector.core.heard import Heard
 from holdfast_collector.core.standing import Standing
+from holdfast_wire import ChainReport
 from tests.sim.ordeal import LAST, Incident, Ordeal
 from tests.sim.test_fleet import AcknowledgesTooEarly
 
@@ -72,6 +73,17 @@ def takes_less_than_was_promised(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Case, "short", property(lambda case: False))
 
 
+def tells_damage_beside_the_loss(patch: pytest.MonkeyPatch) -> None:
+    damage = reading._damage
+
+    def alone(
+        record: ChainRecord, heard: Heard, report: ChainReport, at: float
+    ) -> tuple[tuple[Breach, ...], tuple[int, ...]]:
+        return damage(record, structs.replace(heard, breaches=()), report, at)
+
+    patch.setattr(reading, "_damage", alone)
+
+
 def calls_every_loss_a_crash(patch: pytest.MonkeyPatch) -> None:
     suspected = reading._suspected
 
@@ -98,6 +110,7 @@ def commits_too_late(patch: pytest.MonkeyPatch) -> None:
     [
         convicts_on_one_read,
         takes_less_than_was_promised,
+        tells_damage_beside_the_loss,
         calls_every_loss_a_crash,
         hides_the_second_machine,
         forgets_what_it_told,

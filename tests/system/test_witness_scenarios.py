@@ -1,20 +1,23 @@
 """What can happen to a machine's disks, each done to a real filesystem, and by which name the collector calls it.
 
 Two machines ran and were shut down in order. Then every disk of the first met its own fate, and it was booted once
-more: so the scenarios share their processes and their waiting, and each has a volume to itself.
+more; under three disks that nothing had happened to, their chains went while the agent wrote them. So the scenarios
+share their processes and their waiting, and each has a volume to itself.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holdfast_agent.core.chain import SLOT_BYTES
+from tests.rigs.loop_disk import run
 from tests.rigs.powered_disk import FILESYSTEMS, PoweredDisk
 from tests.system.machine import Machine, MountArea, each
-from tests.system.stack import Stack
-from tests.system.witnessed import Witnessed, chain_file, records, rules_folder, witness_tables
+from tests.system.stack import Stack, hurried_rules
+from tests.system.witnessed import Witnessed, chain_file, records, witness_tables
 
 pytestmark = pytest.mark.system
 
@@ -26,6 +29,9 @@ DISKS = {
     "left": "xfs",
     "right": "ext4",
     "untouched": "btrfs",
+    "gone-deleted": "ext4",
+    "gone-exchanged": "xfs",
+    "gone-formatted": "ext4",
 }
 """Fate → filesystem."""
 
@@ -47,6 +53,16 @@ class Aftermath(Witnessed):
         self.stack.wait(told, f"{disk} to be accused of {names}: {self.facts()[disk]}", 15.0)
         return True
 
+    def alert(self, disk: str, name: str) -> dict[str, Any]:
+        """The alert that calls somebody about a volume, once it fires."""
+        place = str(self.machine.disks[disk].mountpoint)
+
+        def fires() -> dict[str, Any] | None:
+            found = self.stack.collector.firing(node=self.machine.node, alertname=name, resource=place)
+            return found[0] if found else None
+
+        return self.stack.wait(fires, f"{name} of {disk}: {self.facts()[disk]}", 15.0)
+
     def went_on(self, disk: str) -> bool:
         """Whether the volume's chain was continued where it stood."""
         return self.promised()[disk] >= self.promised_before[disk] > 0
@@ -58,7 +74,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     folder = tmp_path_factory.mktemp("witness")
     with ExitStack() as held:
         stack = held.enter_context(
-            Stack(folder / "stack", rules=rules_folder(folder / "rules"), shipped_rules=False)
+            Stack(folder / "stack", rules=hurried_rules(folder / "rules"), shipped_rules=False)
         )
         area = held.enter_context(MountArea(folder / "area"))
         victim = held.enter_context(_machine(stack, area, "vm-1", DISKS, held))
@@ -79,6 +95,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         _do_to_each(victim, old, other.disks["other"], folder)
         victim.boot()
         stack.wait(lambda: _suspected(found), "the first read's suspicions", 30.0)
+        _take_chains_away(found)
         victim.agent.stop()
         victim.agent.start()
         found.fates.append(found.wait_for_fate())
@@ -148,6 +165,33 @@ def test_a_chain_that_was_deleted_is_missed_and_not_called_lost(aftermath: After
     assert aftermath.facts()["deleted"]["witness_missing_reason"] == "deleted"
 
 
+@pytest.mark.parametrize("how", ["deleted", "exchanged"])
+def test_a_chain_that_goes_while_it_is_written_is_missed_at_once_and_leaves_by_an_operators_word(
+    aftermath: Aftermath, how: str
+) -> None:
+    """Not at the next boot, when nobody remembers who cleaned up."""
+    disk = f"gone-{how}"
+    assert aftermath.stands_accused_of(disk, "witness_missing")
+
+    alert = aftermath.alert(disk, "ChainDeleted")
+    aftermath.stack.collector.post("/api/v1/acks", {"key": alert["key"], "reason": "a cleaner, excluded now"})
+
+    assert aftermath.stands_accused_of(disk)
+    aftermath.stack.wait(lambda: not _fires(aftermath, alert), "the alert to leave")
+
+
+def test_a_volume_that_is_formatted_while_its_machine_runs_is_lost_and_leaves_by_an_operators_word(
+    aftermath: Aftermath,
+) -> None:
+    alert = aftermath.alert("gone-formatted", "VolumeReformatted")
+    assert aftermath.stands_accused_of("gone-formatted", "witness_lost", "witness_missing")
+
+    aftermath.stack.collector.post("/api/v1/acks", {"key": alert["key"], "reason": "set up anew"})
+
+    aftermath.stack.wait(lambda: not _fires(aftermath, alert), "the alert to leave")
+    assert "witness_lost" not in aftermath.accusations()["gone-formatted"]
+
+
 def test_disks_that_changed_places_are_called_so_and_nothing_is_lost(aftermath: Aftermath) -> None:
     """Each chain is whole, on the other's mountpoint."""
     accused = aftermath.accusations()
@@ -204,6 +248,29 @@ def _do_to_each(victim: Machine, old: Mapping[str, Path], other: PoweredDisk, fo
         chain_file(inside).unlink()
     # Both have one filesystem's kind of image behind them; what is mounted is found out by mounting it.
     disks["left"].exchange(disks["right"])
+
+
+def _take_chains_away(found: Aftermath) -> None:
+    """From under a running agent, each in its own way; returns when the collector has heard of all."""
+    disks = {name: disk for name, disk in found.machine.disks.items() if name.startswith("gone-")}
+    before = found.promised_before
+    found.stack.wait(
+        lambda: all(found.promised()[name] > before[name] for name in disks), "records of this boot", 30.0
+    )
+    chain_file(disks["gone-deleted"].mountpoint).unlink()
+    chain = chain_file(disks["gone-exchanged"].mountpoint)
+    empty = chain.with_name("empty")
+    empty.write_bytes(bytes(chain.stat().st_size))
+    empty.rename(chain)
+    formatted = disks["gone-formatted"]
+    formatted.unmount()
+    run("mkfs.ext4", "-q", "-F", formatted.device)
+    formatted.mount()
+    found.stack.wait(lambda: all(found.accusations()[name] for name in disks), "all to be missed", 30.0)
+
+
+def _fires(aftermath: Aftermath, alert: dict[str, Any]) -> bool:
+    return alert["key"] in {one["key"] for one in aftermath.stack.collector.firing()}
 
 
 def _spoil(disk: PoweredDisk, *, newest: int) -> None:

@@ -32,11 +32,17 @@ ANSWER_AWAITED_SECONDS = 10.0
 """After a report, for the collector to say what it holds, so that no number is used twice. The network may be away."""
 AGAIN_SECONDS = 30.0
 JITTER = 0.2
+BROKEN = "its keeper broke, and begins anew within a minute; the agent's log has the mistake"
 DAY_SECONDS = 86_400.0
 METADATA_SECONDS = 3600.0
 SYNCFS_SECONDS = 60.0
 RETRY_SECONDS = 60.0
 """Until a volume that could not be read, or where no chain could be begun, is tried again."""
+
+
+def spread(interval: float, chance: float) -> float:
+    """Seconds to the next record, so that a fleet's disks do not all write at one moment. `chance`: 0 to 1."""
+    return interval * (1 + JITTER * (2 * chance - 1))
 
 
 class VolumeKeeper:
@@ -134,11 +140,18 @@ class VolumeKeeper:
     # The thread
 
     def _run(self) -> None:
-        while self._stop is None:
-            self._next()()
-        if self._stop:
-            self._chain.append(clean_stop=True)
-        self._ended()
+        try:
+            while self._stop is None:
+                self._next()()
+            if self._stop:
+                self._chain.append(clean_stop=True)
+        except BaseException:
+            # The interpreter prints it (threading.excepthook). Nothing is written any more, and that must not look well.
+            with self._board.changing() as standing:
+                standing.reason = BROKEN
+            raise
+        finally:
+            self._ended()
 
     def _next(self) -> Callable[[], None]:
         """What to do now; waits until there is something."""
@@ -204,7 +217,7 @@ class VolumeKeeper:
         if resumed(before, self._clocks):
             self._read(ReadCause.RESUME)
             return
-        self._hold(self.volume.interval * (1 + JITTER * (2 * self._random.random() - 1)))
+        self._hold(spread(self.volume.interval, self._random.random()))
         if now >= self._metadata_at:
             self._metadata_at = now + METADATA_SECONDS
             self._chain.renew_metadata()

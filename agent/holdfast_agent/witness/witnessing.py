@@ -181,13 +181,19 @@ class Witnessing:
         async with self._planning:
             self._survey = await self._loop.run_in_executor(None, self._look)
             wanted = self._survey.plan.witnessed
-            ended = sorted(n for n, keeper in self._keepers.items() if not _goes_on(keeper, wanted.get(n)))
+            broken = {name for name in self._keepers if self._endings[name].done()}
+            ended = sorted(
+                name
+                for name, keeper in self._keepers.items()
+                if name in broken or not _goes_on(keeper, wanted.get(name))
+            )
             for name in ended:
                 # What is still mounted is let go in order; where another disk is by now, nothing may be written.
                 self._keepers.pop(name).stop(last_record=name not in wanted and not self._unmounted(name))
             begun = [name for name in wanted if name not in self._keepers and self._free(name)]
             for name in begun:
-                self._keepers[name] = self._keep(wanted[name], cause)
+                again = ReadCause.AGENT_START if name in broken else cause
+                self._keepers[name] = self._keep(wanted[name], again)
             for name in self._keepers.keys() - set(begun):
                 self._keepers[name].pace(wanted[name].interval)
                 self._keepers[name].look_at_mount()

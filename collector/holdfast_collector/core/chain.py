@@ -189,6 +189,8 @@ class ChainRecord(Struct, frozen=True, kw_only=True):
     suspicion: Suspicion | None = None
     broken: tuple[int, ...] = ()
     """Records in the middle of the chain that the newest read found damaged."""
+    damage_told: tuple[int, ...] = ()
+    """Those of them that somebody was told of already."""
     cache_differs: bool = False
     excused: str = ""
     """The value of `missing` that an operator took note of."""
@@ -218,6 +220,15 @@ class ChainRecord(Struct, frozen=True, kw_only=True):
         if suspicion is not None and (self.head is None or suspicion.target.seq >= self.head.seq):
             return suspicion.target
         return self.head
+
+    @property
+    def awaits_second_read(self) -> bool:
+        """The newest read shows what one read alone does not tell."""
+        told = any(breach.kind is BreachKind.CORRUPT and breach.open for breach in self.breaches)
+        damaged = (
+            self.state is ChainState.OPEN and not told and bool(set(self.broken) - set(self.damage_told))
+        )
+        return self.suspicion is not None or damaged
 
     @property
     def losses(self) -> tuple[Breach, ...]:

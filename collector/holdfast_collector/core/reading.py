@@ -6,6 +6,7 @@ What falls short is a suspicion until a second read says the same; only then it 
 from msgspec import structs
 
 from holdfast_collector.core.chain import (
+    LOSSES,
     Breach,
     BreachKind,
     ChainRecord,
@@ -92,11 +93,13 @@ def hear_read(case: Case, row: Row, made_at: float, at: float, announced: str) -
         excused="",
         cache_differs=Beside.CACHE_DIFFERS in shown,
     )
-    breaches = (*heard.breaches, *_corruption(record, case, at))
-    for breach in breaches[len(heard.breaches) :]:
+    damage, told = _damage(record, heard, report, at)
+    for breach in damage:
         after = with_breach(after, breach)
-    after = structs.replace(after, broken=_interior(report), breaches=_returned(after.breaches, at))
-    return structs.replace(heard, record=after, breaches=breaches)
+    after = structs.replace(
+        after, broken=_interior(report), damage_told=told, breaches=_returned(after.breaches, at)
+    )
+    return structs.replace(heard, record=after, breaches=(*heard.breaches, *damage))
 
 
 def _read(report: ChainReport, made_at: float, kind: BreachKind) -> Read:
@@ -137,7 +140,7 @@ def _compared(case: Case, row: Row, at: float, announced: str) -> Heard:
         afresh = structs.replace(case, chain=structs.replace(record, suspicion=None))
         return Heard(record=_suspected(afresh, row.loss, at, announced))
     if _goes_before(report, held):
-        kept = structs.replace(held, kind=row.loss, position=report.position)
+        kept = structs.replace(_with_promised(held, record, report), kind=row.loss, position=report.position)
         return Heard(record=structs.replace(_adopted(record, report, at, whatever=True), suspicion=kept))
     breach = breach_of(held, at, announced, record.volume)
     after = with_breach(structs.replace(record, suspicion=None), breach)
@@ -157,6 +160,16 @@ def _goes_before(report: ChainReport, held: Suspicion) -> bool:
         and (report.install_id, report.boot_id) == held.writer
         and report.position < held.witnessed
     )
+
+
+def _with_promised(held: Suspicion, record: ChainRecord, report: ChainReport) -> Suspicion:
+    """The doubt, and what was promised before the copy was taken and is not read either."""
+    newest, head = report.head.seq if report.head else 0, record.head
+    others = with_marks(held.others, (mark for mark in record.marks if mark.seq > newest))
+    if head is None or head.seq <= held.target.seq:
+        return structs.replace(held, others=others)
+    others = with_marks(others, (held.target,))
+    return structs.replace(held, target=head, others=others, target_written_at=record.written_at)
 
 
 def _adopted(record: ChainRecord, report: ChainReport, at: float, *, whatever: bool = False) -> ChainRecord:
@@ -255,15 +268,27 @@ def _interior(report: ChainReport) -> tuple[int, ...]:
     return tuple(seq for seq in report.broken if seq < head)
 
 
-def _corruption(record: ChainRecord, case: Case, at: float) -> tuple[Breach, ...]:
-    """Records that two reads in a row found damaged. A misread is no damage."""
-    again = sorted(set(_interior(case.report)) & set(record.broken))
-    told = any(one.kind is BreachKind.CORRUPT and one.open for one in record.breaches)
-    if not again or told:
-        return ()
-    return (
-        Breach(kind=BreachKind.CORRUPT, at=at, records=len(again), evidence=corruption_words(record, again)),
-    )
+def _damage(
+    record: ChainRecord, heard: Heard, report: ChainReport, at: float
+) -> tuple[tuple[Breach, ...], tuple[int, ...]]:
+    """What is to be told of damaged records now, and of which somebody was told by then.
+
+    Two reads in a row must have found them damaged: a misread is no damage. What one event took and damaged is one loss,
+    whose evidence names the damaged; while that is in doubt, nothing is told.
+    """
+    interior = _interior(report)
+    told = tuple(seq for seq in record.damage_told if seq in interior)
+    again = sorted(set(interior) & set(record.broken) - set(told))
+    held = heard.record.suspicion
+    in_doubt = held is not None and held.kind is not BreachKind.METADATA
+    open_ = any(one.kind is BreachKind.CORRUPT and one.open for one in record.breaches)
+    if not again or in_doubt or open_:
+        return (), told
+    told = (*told, *again)
+    if any(one.kind in LOSSES and one.kind is not BreachKind.METADATA for one in heard.breaches):
+        return (), told
+    words = corruption_words(record, again)
+    return (Breach(kind=BreachKind.CORRUPT, at=at, records=len(again), evidence=words),), told
 
 
 def _returned(breaches: tuple[Breach, ...], at: float) -> tuple[Breach, ...]:

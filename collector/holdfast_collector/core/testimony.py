@@ -119,7 +119,7 @@ class Testimony:
         heard = structs.replace(heard, record=said)
         # While a read is doubted, each record is an occasion to ask for the second one: the question may have been lost.
         known = {**node.chains, witness.chain_id: heard.record}.values()
-        doubted = [one for one in known if one.suspicion is not None and one.volume == witness.volume]
+        doubted = [one for one in known if one.awaits_second_read and one.volume == witness.volume]
         if heard.answer or doubted:
             effects.append(_expect(node.name, witness.install_id, witness.volume, doubted or [heard.record]))
         return self._settle(node, [heard], at, commit)

@@ -33,10 +33,18 @@ def volume_at(mountpoint: Path, config: WitnessConfig | None = None) -> Witnesse
 class Kept:
     """One agent's keeping of one volume; a second one on the same volume is the agent started again."""
 
-    def __init__(self, mountpoint: Path, *, remembered: str = "", who: Who = WHO) -> None:
+    def __init__(
+        self,
+        mountpoint: Path,
+        *,
+        remembered: str = "",
+        who: Who = WHO,
+        volume: WitnessedVolume | None = None,
+    ) -> None:
+        """`volume`: of a kind that the agent would not choose by itself."""
         self.said: list[Testimony] = []
         self.board = StandingBoard()
-        self.volume = volume_at(mountpoint)
+        self.volume = volume or volume_at(mountpoint)
         self.path = self.volume.candidates[0].path
         self.chain = VolumeChain(self.volume, who, remembered, self.said.append, self.board)
 

@@ -13,7 +13,8 @@ from msgspec import structs
 
 from holdfast_agent.core.testimony import Testimony
 from holdfast_agent.witness.ring_file_linux import read_ring
-from holdfast_agent.witness.volume_keeper import VolumeKeeper
+from holdfast_agent.witness.volume_keeper import VolumeKeeper, spread
+from holdfast_agent.witness.witness_choice import Candidate
 from holdfast_wire import ChainHead, Expected, ReadCause
 from tests import needs
 from tests.agent.witness.kept import INSTALL_ID, WHO, Kept, volume_at
@@ -64,6 +65,38 @@ def test_records_are_found_again_on_the_medium(filesystem: str, tmp_path: Path) 
             == run("blkid", "-p", "-o", "value", "-s", "UUID", disk.device).strip()
         )
         assert report.identity.device == disk.name
+
+
+def test_filesystem_without_direct_reads_is_read_through_its_cache_and_that_is_said(
+    ext4: LoopDisk, tmp_path: Path
+) -> None:
+    """The weaker proof must not pass for the stronger one. Of the kernel's own filesystems ramfs has no O_DIRECT."""
+    kept = begun(ext4.mountpoint)
+    place = tmp_path / "ramfs"
+    place.mkdir()
+    run("mount", "-t", "ramfs", "ramfs", str(place))
+    try:
+        chain = place / ".holdfast" / INSTALL_ID / "chain"
+        chain.parent.mkdir(parents=True)
+        chain.write_bytes(kept.path.read_bytes())
+        device = place.stat().st_dev
+        volume = structs.replace(
+            kept.volume,
+            volume=str(place),
+            path=str(place),
+            number=f"{os.major(device)}:{os.minor(device)}",
+            fstype="ramfs",
+            candidates=(Candidate(chain, place),),
+        )
+        there = Kept(place, volume=volume)
+        there.chain.read(ReadCause.AGENT_START)
+        assert there.chain.append()
+    finally:
+        run("umount", str(place))
+
+    assert (there.reports[0].read_mode, there.facts["witness_mode"]) == ("buffered", "buffered")
+    assert there.reports[0].head == kept.confirmed[-1].head
+    assert there.confirmed[0].previous == kept.confirmed[-1].head
 
 
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
@@ -330,6 +363,10 @@ def test_failed_record_is_never_told_and_the_flag_stays_until_the_volume_is_moun
         assert (kept.facts["witness_failed"], report.broken) == (False, [])
         assert report.head is not None
         assert report.head.seq >= 3
+
+
+def test_records_of_many_machines_are_spread_by_a_fifth_of_the_interval_to_either_side() -> None:
+    assert [spread(60.0, chance) for chance in (0.0, 0.5, 1.0)] == [48.0, 60.0, 72.0]
 
 
 def test_call_that_hangs_is_said_and_holds_nobody_up(ext4: LoopDisk) -> None:

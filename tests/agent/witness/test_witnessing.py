@@ -17,6 +17,7 @@ from holdfast_agent.cursors import CursorFolder
 from holdfast_agent.witness import volume_keeper, witnessing
 from holdfast_agent.witness.clocks import read_clocks
 from holdfast_agent.witness.ring_file_linux import read_ring
+from holdfast_agent.witness.volume_chain import VolumeChain
 from holdfast_agent.witness.witness_choice import WitnessConfig
 from holdfast_agent.witness.witnessing import Witnessing
 from holdfast_wire import Acknowledgement, ChainHead, Expect, Expected, Position, ReadCause, Section
@@ -347,6 +348,31 @@ async def test_interval_is_changed_without_a_break(disk: LoopDisk, tmp_path: Pat
 
     assert (replanned.begun, replanned.ended, len(user.reports)) == ([], [], 2)
     assert facts_of(user)["witness_interval_seconds"] == 1.0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_keeper_that_breaks_is_not_called_well_and_is_begun_anew(
+    disk: LoopDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours in one volume's thread: a witness that has fallen silent must not look like one that agrees."""
+    monkeypatch.setattr(witnessing, "PLAN_SECONDS", 3.0)
+    append, mistakes = VolumeChain.append, [RuntimeError("a mistake")]
+
+    def breaks_once(chain: VolumeChain, *, clean_stop: bool = False) -> bool:
+        if mistakes and chain.open:
+            raise mistakes.pop()
+        return append(chain, clean_stop=clean_stop)
+
+    async with witnessing_of(tmp_path, disk.mountpoint) as user:
+        await user.until_confirmed(1)
+        monkeypatch.setattr(VolumeChain, "append", breaks_once)
+        await wait_until(lambda: facts_of(user)["witness_enabled"] is False, what="the break to be told")
+        said = len(user.confirmed)
+        await user.until_confirmed(said + 1)
+
+    assert mistakes == []
+    assert [report.cause for report in user.reports[2:]] == [ReadCause.AGENT_START]
+    assert [one.head.seq for one in user.confirmed] == list(range(1, len(user.confirmed) + 1))
 
 
 def facts_of(user: User) -> dict[str, Value]:
