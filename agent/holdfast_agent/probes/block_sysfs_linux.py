@@ -66,7 +66,7 @@ def _hypervisor(sysfs: Path, procfs: Path) -> bool | None:
 
 def _device(sysfs: Path, rootfs: Path, name: str) -> DeviceRaw:
     entry = sysfs / "class" / "block" / name
-    number, size = _line(entry / "dev"), _number(entry / "size") or 0
+    number, size = _line(f"{entry}/dev"), _number(f"{entry}/size") or 0
     if not number:
         raise FileNotFoundError(entry)
     if not size and not name.startswith("md"):
@@ -175,18 +175,18 @@ def _flag(path: Path) -> bool | None:
     return word == "1" if word else None
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str | Path) -> int | None:
     try:
         return int(_line(path))
     except ValueError:
         return None
 
 
-def _line(path: Path) -> str:
+def _line(path: str | Path) -> str:
     return _text(path).strip("\0\n ")
 
 
-def _text(path: Path) -> str:
+def _text(path: str | Path) -> str:
     try:
         return read_small(path)
     except OSError:

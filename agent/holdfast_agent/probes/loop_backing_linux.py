@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from holdfast_agent.probe import NoData, Observation, Poll, Unsupported
 from holdfast_agent.probes.mounted_linux import number_in, text_of
 from holdfast_agent.probes.mountinfo import unescape
+from holdfast_agent.probes.partitions_linux import sized_devices
 from holdfast_agent.probes.volume_choice import HELPER_TYPES, NETWORK_TYPES
 from holdfast_agent.probes.volume_list import mounts_in
 from holdfast_wire import Resource
@@ -93,10 +94,7 @@ class LoopBacking(Poll[LoopBackingRaw]):
     def _bound(self) -> list[Path]:
         """The folders of the loop devices that have a file behind them."""
         block = self.context.sysfs / "block"
-        try:
-            names = sorted(name for name in os.listdir(block) if name.startswith("loop"))
-        except OSError:
-            return []
+        names = sorted(name for name in sized_devices(self.context.procfs) if name.startswith("loop"))
         return [block / name / "loop" for name in names if os.path.exists(f"{block}/{name}/loop")]
 
     def _remote_places(self) -> tuple[str, ...]:

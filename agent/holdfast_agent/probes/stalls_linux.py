@@ -33,6 +33,7 @@ from holdfast_agent.probe import (
 )
 from holdfast_agent.probes.mounted_linux import number_in, text_of
 from holdfast_agent.probes.paced_refresh import paced
+from holdfast_agent.probes.partitions_linux import sized_devices
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -90,13 +91,12 @@ class Stalls(Poll[StallsRaw]):
             raise Unsupported(f"there is no {procfs}/diskstats")
         disks: list[str] = []
         with contextlib.suppress(OSError):
-            block = self.context.sysfs / "block"
-            used = _used(diskstats)
-            # A loop device without a file behind it is a name only; it keeps the counts of its last use.
+            # A loop device without a file behind it is a name only; it keeps the counts of its last use, and no size.
+            sized = sized_devices(procfs)
             disks = [
                 name
-                for name in sorted(os.listdir(block))
-                if not name.startswith("loop") or (name in used and os.path.exists(f"{block}/{name}/loop"))
+                for name in sorted(os.listdir(self.context.sysfs / "block"))
+                if not name.startswith("loop") or name in sized
             ]
         return StallsRaw(
             at=self.context.boot_clock(),
@@ -195,29 +195,16 @@ _RIGHT = (
 )
 
 
-def _used(diskstats: str) -> set[str]:
-    """The devices that ever completed a request or have one in flight: of hundreds of loop devices, the few in use."""
-    found = set()
-    for line in diskstats.splitlines():
-        columns = line.split()
-        if len(columns) > _IN_FLIGHT and any(
-            columns[at] != "0" for at in (*_COMPLETED, _IN_FLIGHT) if at < len(columns)
-        ):
-            found.add(columns[2])
-    return found
-
-
 def _devices(raw: StallsRaw) -> list[tuple[str, int, int]]:
     """(name, completed, in flight) of the whole devices that were ever used."""
     found = []
     disks = set(raw.disks)
     for line in raw.diskstats.splitlines():
+        columns = line.split(None, 3)
+        if len(columns) < 4 or columns[2] not in disks or columns[2].rstrip("0123456789") in _MEMORY:
+            continue
         columns = line.split()
-        if (
-            len(columns) <= _IN_FLIGHT
-            or columns[2] not in disks
-            or columns[2].rstrip("0123456789") in _MEMORY
-        ):
+        if len(columns) <= _IN_FLIGHT:
             continue
         completed = sum(int(columns[at]) for at in _COMPLETED if at < len(columns))
         in_flight = int(columns[_IN_FLIGHT])

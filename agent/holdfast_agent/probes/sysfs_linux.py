@@ -1,5 +1,7 @@
 """Attributes of sysfs, as text."""
 
+import fnmatch
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +21,10 @@ def attributes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def names_in(folder: Path, pattern: str = "*") -> list[str]:
     """The names below a folder, sorted; none when it is not there."""
-    return sorted(path.name for path in folder.glob(pattern))
+    try:
+        return sorted(fnmatch.filter(os.listdir(folder), pattern))
+    except OSError:
+        return []
 
 
 def number(text: str | None) -> int | None:

@@ -31,6 +31,23 @@ def test_only_whole_devices_that_were_ever_used_are_listed() -> None:
     assert list(found) == ["sda", "sdb", "dm-0", "n"]
 
 
+def test_loop_device_whose_file_was_taken_away_is_a_name_only(tmp_path: Path) -> None:
+    """It keeps the counts of its last use for ever; hundreds of them may be left."""
+    for name in ("loop0", "loop1", "sda"):
+        (tmp_path / "block" / name).mkdir(parents=True)
+    (tmp_path / "diskstats").write_text(
+        "".join(
+            f"   {major}       {minor} {name} 50 0 8 0 7 0 8 0 0 0 0\n"
+            for major, minor, name in ((7, 0, "loop0"), (7, 1, "loop1"), (8, 0, "sda"))
+        )
+    )
+    (tmp_path / "partitions").write_text(
+        "major minor  #blocks  name\n\n   7        1     131072 loop1\n   8        0   20971520 sda\n"
+    )
+
+    assert Stalls(ProbeContext(node="n", procfs=tmp_path, sysfs=tmp_path)).read().disks == ["loop1", "sda"]
+
+
 def test_pressure_is_a_share_of_the_last_minute() -> None:
     found = facts_of(Stalls(ProbeContext(node="n")), recorded(Stalls, "one-disk-hangs"))
 
