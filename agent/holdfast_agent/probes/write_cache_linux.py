@@ -6,6 +6,8 @@ Documentation/block/writeback_cache_control.rst), so that an administrator can t
 one. What an ATA disk says stands among the facts of `smart`; a virtual disk claims what its host makes it claim.
 """
 
+import os
+
 from msgspec import Struct
 
 from holdfast_agent.probe import NoData, Observation, Poll, Unsupported
@@ -39,7 +41,7 @@ class WriteCache(Poll[WriteCacheRaw]):
         disks = {}
         for name in names_in(block):
             # What has a device behind it is a disk; the others are made of disks, files or memory.
-            if not (block / name / "device").exists():
+            if not os.path.exists(f"{block}/{name}/device"):
                 continue
             found = attributes(block / name / "queue", ["write_cache"])
             for address in names_in(block / name / "device" / "scsi_disk"):
