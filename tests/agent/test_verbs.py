@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from holdfast_agent.command.doctor import unstated
+from holdfast_agent.detection import detections, sentences, subjects
 from holdfast_agent.registry import probe_kinds
 from holdfast_wire import Ack, Acknowledgement, Birth, Resource, Section, SectionStatus, decode_up
 from holdfast_wire.codec import content_digest
@@ -120,6 +121,18 @@ def test_doctor_has_a_verdict_for_every_probe_and_the_state_folder(ask: Asked) -
     assert [name for name, _ in verdicts] == [*probe_kinds(), "witness", "state folder"]
     bad = {word for _, word in verdicts} - {"works", "unsupported"}
     assert ran.code == (1 if bad else 0)
+
+
+def test_doctor_says_how_late_every_probe_is_by_the_periods_in_force(ask: Asked) -> None:
+    ask.configure("mqtt://127.0.0.1:1", '[probes.md]\nperiod = "7m"\n')
+    said = " ".join(ask("doctor").out.split())
+
+    for name, kind in probe_kinds().items():
+        period = 420.0 if name == "md" else kind.timing(10.0)[0]
+        for sentence in sentences(detections(kind, period), subjects(kind)):
+            assert sentence in said
+    assert "after 420 s at most by looking: every fact" in said
+    assert "after 82 s at most by looking (with every record): witness_fsync_last_seconds" in said
 
 
 def test_doctor_says_what_a_disabled_probe_costs(ask: Asked) -> None:

@@ -189,7 +189,10 @@ class LoopDisk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.unmount(check=False)
+        if os.path.ismount(self.mountpoint):
+            # What is busy for an instant would stay mounted for ever.
+            with contextlib.suppress(AssertionError):
+                self.unmount()
         detach(self.device)
         self.image.unlink(missing_ok=True)
 

@@ -251,10 +251,14 @@ async def test_chain_that_is_gone_is_told_with_the_next_record(
     async with witnessing_of(tmp_path, disk.mountpoint) as user:
         before = await user.until_confirmed(1)
         harm(chain_of(disk))
-        await wait_until(lambda: len(user.reports) >= 4, what="the loss and the new chain to be told")
-        lost, begun = user.reports[2:4]
+        begun = await wait_until(
+            lambda: next((each for each in user.reports[2:] if each.cause is ReadCause.BEGUN), None),
+            what=lambda: f"the loss and the new chain to be told: {[each.cause for each in user.reports]}",
+        )
+        lost = next(each for each in user.reports[2:] if each.cause is not ReadCause.RESUME)
         await wait_until(
-            lambda: user.confirmed[-1].chain_id == begun.chain_id, what="a record in the new one"
+            lambda: user.confirmed[-1].chain_id == begun.chain_id,
+            what=lambda: f"a record in the new one: {[each.cause for each in user.reports]}",
         )
 
     assert (lost.cause, lost.head, lost.mounted) == (ReadCause.CHANGED, None, True)
