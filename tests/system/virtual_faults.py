@@ -251,7 +251,7 @@ def start_agent(guest: VirtualMachine, stack: Stack) -> None:
     guest.write("/etc/sysusers.d/holdfast.conf", (units / "holdfast.sysusers.conf").read_text())
     guest.write(
         "/etc/systemd/system/holdfast-devices.timer.d/often.conf",
-        "[Timer]\nOnUnitActiveSec=\nOnUnitActiveSec=15s\nAccuracySec=1s\n",
+        "[Timer]\nOnUnitActiveSec=\nOnActiveSec=0\nOnUnitActiveSec=15s\nAccuracySec=1s\n",
     )
     guest.run("systemd-sysusers && chmod -R a+rX /etc/holdfast && systemctl daemon-reload")
     guest.run("systemctl enable holdfast-agent holdfast-devices.timer")
