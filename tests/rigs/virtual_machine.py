@@ -31,7 +31,8 @@ from tests.waiting import wait_for
 
 HOST = "10.0.2.2"
 """This machine's loopback, as the guest sees it."""
-BOOT_SECONDS = 300.0
+_ACCELERATORS = {"tcg": "tcg,thread=multi,tb-size=256", "kvm": "kvm"}
+BOOT_SECONDS = 600.0
 COMMAND_SECONDS = 180.0
 _RECIPE = Path(__file__).with_suffix(".sh")
 _PRODUCT_SIZE = "256M"
@@ -99,12 +100,20 @@ class VirtualMachine:
     """A booted guest until the block ends."""
 
     def __init__(
-        self, folder: Path, image_folder: Path, product_disk: Path, *, disks: list[GuestDisk]
+        self,
+        folder: Path,
+        image_folder: Path,
+        product_disk: Path,
+        *,
+        disks: list[GuestDisk],
+        accel: str = "tcg",
     ) -> None:
+        """`accel` is QEMU's: `tcg` emulates and works everywhere, `kvm` is fast where it works."""
         self._folder = folder
         self._image = image_folder
         self._product = product_disk
         self._disks = disks
+        self._accel = accel
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
 
@@ -141,6 +150,16 @@ class VirtualMachine:
             self._process.wait()
             self._process = None
 
+    def save(self, name: str) -> None:
+        """Take a snapshot of a disk; the guest must be off."""
+        assert self._process is None, "the guest is on"
+        run("cp", "--sparse=always", str(self._folder / name), str(self._folder / f"{name}.saved"))
+
+    def roll_back(self, name: str) -> None:
+        """Set a disk back to its snapshot; the guest must be off."""
+        assert self._process is None, "the guest is on"
+        run("cp", "--sparse=always", str(self._folder / f"{name}.saved"), str(self._folder / name))
+
     def reset(self) -> None:
         """The reset button; returns when the guest is up again."""
         before = self.run("cat /proc/sys/kernel/random/boot_id")
@@ -158,7 +177,7 @@ class VirtualMachine:
                 return condition is None or bool(condition())
             return False
 
-        wait_for(up, BOOT_SECONDS, lambda: f"the guest to be up: {self.said()}")
+        wait_for(up, BOOT_SECONDS, lambda: f"the guest to be up: {self.said()}", pause=0.5)
 
     def said(self) -> str:
         """The end of what the guest's console and QEMU said."""
@@ -174,7 +193,7 @@ class VirtualMachine:
             state = self._ask("guest-exec-status", {"pid": pid})
             return state if state["exited"] else None
 
-        state = wait_for(ended, COMMAND_SECONDS, f"the guest to run {command!r}")
+        state = wait_for(ended, COMMAND_SECONDS, f"the guest to run {command!r}", pause=0.2)
         printed = base64.b64decode(state.get("out-data", "")).decode(errors="replace")
         if check and state.get("exitcode") != 0:
             raise GuestError(f"{command}: {state.get('exitcode', 'killed')}: {printed}")
@@ -214,7 +233,7 @@ class VirtualMachine:
         folder = self._folder
         command = [
             *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
-            *("-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"),
+            *("-machine", "q35", "-accel", _ACCELERATORS[self._accel], "-cpu", "max"),
             *("-smp", "2", "-m", "1024"),
             *("-kernel", str(self._image / "vmlinuz"), "-initrd", str(self._image / "initrd.img")),
             *("-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off"),

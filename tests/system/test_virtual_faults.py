@@ -5,7 +5,7 @@ import sys
 
 from holdfast_collector.packs import load_rules
 from tests import tidy
-from tests.system.virtual_faults import FAULTS
+from tests.system.virtual_fault_table import FAULTS
 
 
 def test_the_make_target_can_start() -> None:
