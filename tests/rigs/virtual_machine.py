@@ -33,7 +33,7 @@ HOST = "10.0.2.2"
 """This machine's loopback, as the guest sees it."""
 _ACCELERATORS = {"tcg": "tcg,thread=multi,tb-size=256", "kvm": "kvm"}
 BOOT_SECONDS = 600.0
-COMMAND_SECONDS = 180.0
+COMMAND_SECONDS = 300.0
 _RECIPE = Path(__file__).with_suffix(".sh")
 _PRODUCT_SIZE = "256M"
 
@@ -211,7 +211,7 @@ class VirtualMachine:
             _exchange(lines, {"execute": "qmp_capabilities"})
             return _exchange(lines, {"execute": command, "arguments": arguments})
 
-    def _ask(self, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = 20) -> Any:
+    def _ask(self, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = 60) -> Any:
         with self._connect("agent.sock", timeout) as link, link.makefile("rw") as lines:
             # An answer to an earlier, abandoned question may still be on its way.
             token = int.from_bytes(os.urandom(4), "big")

@@ -3,8 +3,8 @@ on this machine knows of it.
 
 `/srv/honest` is a disk, `/srv/lying` a mapping of one, for device-mapper can be told to drop writes. A unit of the
 guest's own maps and mounts them before the agent starts, at every boot. The agent is configured as its README says, but
-asks and promises more often, and has the time that an emulated machine takes: probes may take a minute, and its unit
-has no limit of processor time.
+asks and promises more often, looks at disks only and not at services, and has the time that an emulated machine takes:
+probes may take a minute, and its unit has no limit of processor time.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 
 NODE = "guest"
 WITNESSED = ("/srv/lying", "/srv/honest")
-SETTLED_SECONDS = 600.0
+SETTLED_SECONDS = 900.0
 OF_A_SLOW_MACHINE = frozenset(
     {
         *(
@@ -36,23 +36,27 @@ OF_A_SLOW_MACHINE = frozenset(
 """What is true of a machine that is emulated on a busy one, whatever its disks do. It is shown and not counted."""
 _AGENT = """
 node = "{node}"
-interval = "2s"
+interval = "5s"
 [broker]
 urls = ["mqtt://{host}:{port}"]
 [witness]
-interval = "5s"
+interval = "10s"
 exclude = ["/srv/flaky"]
 [probes.devices]
 unidentified = "D2"
 timeout = "60s"
 [probes.lvm]
-period = "5s"
+period = "10s"
 timeout = "60s"
 [probes.smart]
-period = "5s"
+period = "10s"
 timeout = "60s"
+[probes.services_systemd]
+enabled = false
+[probes.state_paths]
+enabled = false
 """
-_SLOW_PROBES = ("host", "volumes", "services_systemd", "state_paths", "expected_mounts", "mount_options")
+_SLOW_PROBES = ("host", "volumes", "expected_mounts", "mount_options", "stalls", "md")
 _VOLUMES_UNIT = """
 [Unit]
 Before=holdfast-agent.service
@@ -89,7 +93,7 @@ class Guest:
         self.run("systemctl start --no-block holdfast-devices.timer holdfast-agent")
 
     def settle(self) -> None:
-        """Until every probe has said something and each witnessed volume has promised something; what fires by then is known."""
+        """Until each probe that is concerned works and each witnessed volume has promised something; what fires by then is known."""
         self.wait(self._heard, SETTLED_SECONDS, lambda: f"the guest's probes: {self._unheard()}")
         self.stack.wait_warm()
         self.begin()
@@ -107,7 +111,7 @@ class Guest:
             self.look()
             return condition()
 
-        return wait_for(looked, seconds, what, pause=0.5)
+        return wait_for(looked, seconds, what, pause=1.0)
 
     def look(self) -> None:
         for alert in self.firing():
@@ -189,7 +193,7 @@ class Guest:
         sysusers = (units / "holdfast.sysusers.conf").read_text(encoding="utf-8")
         self.machine.write("/etc/sysusers.d/holdfast.conf", sysusers)
         for unit, lines in (
-            ("holdfast-devices.timer", "[Timer]\nOnUnitActiveSec=\nOnUnitActiveSec=15s\nAccuracySec=1s\n"),
+            ("holdfast-devices.timer", "[Timer]\nOnUnitActiveSec=\nOnUnitActiveSec=20s\nAccuracySec=1s\n"),
             (
                 "holdfast-agent.service",
                 "[Service]\nCPUQuota=\n" + "".join(f"ReadWritePaths=-{v}\n" for v in WITNESSED),
@@ -210,10 +214,8 @@ class Guest:
         if node is None:
             return ["everything"]
         sections = {section["probe"]: section for section in node["sections"]}
-        expected = {"md", "lvm", "smart", "kernel_log", "devices", "host", "volumes", "state_paths"}
-        silent = sorted(expected - sections.keys())
-        broken = [p for p, s in sections.items() if s["stale"] or s["status"] in ("timeout", "error")]
-        return [*silent, *sorted(broken)]
+        working = {name for name, section in sections.items() if section["status"] == "ok"}
+        return sorted({"md", "lvm", "smart", "kernel_log", "volumes", "host"} - working)
 
 
 def _key(alert: dict[str, Any]) -> Key:

@@ -20,7 +20,7 @@ CUT, RESET, ROLLED_BACK = (
 ACTS = (CUT, RESET, ROLLED_BACK)
 JUDGED_SECONDS = 900.0
 """A boot, the agent's start, and the second read that a conviction takes."""
-_OF_A_BOOT = frozenset(
+OF_A_BOOT = frozenset(
     {
         *("UncleanBoot", "RebootLoop", "NodeSilent", "AgentStoppedWithoutNotice", "NodeStopped"),
         *("KernelLogGap", "VolumeNotWitnessed"),
@@ -137,7 +137,7 @@ class PowerTrial:
             say(f"time is up: {error}")
         else:
             row.cleared_seconds = time.monotonic() - began
-        of_the_boot = [(name, NODE) for name in _OF_A_BOOT]
+        of_the_boot = [(name, NODE) for name in OF_A_BOOT]
         of_the_boot += [("VolumeNotWitnessed", volume) for volume in (*WITNESSED, "/")]
         for key, summary in guest.strangers([*rightly, *of_the_boot]).items():
             row.false_alarms.append(f"{key[0]} of {key[1]}: {summary}")
