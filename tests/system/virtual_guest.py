@@ -193,7 +193,10 @@ class Guest:
         sysusers = (units / "holdfast.sysusers.conf").read_text(encoding="utf-8")
         self.machine.write("/etc/sysusers.d/holdfast.conf", sysusers)
         for unit, lines in (
-            ("holdfast-devices.timer", "[Timer]\nOnUnitActiveSec=\nOnUnitActiveSec=20s\nAccuracySec=1s\n"),
+            (
+                "holdfast-devices.timer",
+                "[Timer]\nOnActiveSec=\nOnActiveSec=0\nOnUnitActiveSec=20s\nAccuracySec=1s\n",
+            ),
             (
                 "holdfast-agent.service",
                 "[Service]\nCPUQuota=\n" + "".join(f"ReadWritePaths=-{v}\n" for v in WITNESSED),
