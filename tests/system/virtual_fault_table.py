@@ -98,6 +98,8 @@ FAULTS = (
         also=(
             *("DeviceErrors", "DeviceFailing", "VolumeDead", "VolumeNotWritable", "FilesystemErrors"),
             *("KernelReportsFilesystemError", "FilesystemDamaged", "WritebackFailed"),
+            # While its table is exchanged it is: the half minute that this rule waits is a second here.
+            "DeviceSuspended",
         ),
     ),
     Fault(
