@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test long-test lint clean
+.PHONY: run test long-test vm-test lint clean
 
 run: $(STAMP)
 	$(BIN)/holdfast up $(UP)
@@ -15,6 +15,10 @@ test: $(STAMP)
 # What takes too long for every change: needs root.
 long-test: $(STAMP)
 	$(BIN)/python -m tests.system.power_cuts --cuts 100 $(LONG)
+
+# The same, in a virtual machine: also needs QEMU and mmdebstrap. It says what is missing.
+vm-test: $(STAMP)
+	$(BIN)/python -m tests.system.virtual_faults $(VM)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

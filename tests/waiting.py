@@ -19,13 +19,16 @@ def wait_for(
     condition: Callable[[], Found | None],
     timeout: float = TIMEOUT_SECONDS,
     what: str | Callable[[], str] = "",
+    *,
+    pause: float = _POLL_SECONDS,
 ) -> Found:
-    """The first truthy answer of `condition`. Raises AssertionError, with `what` in it, when none came in time."""
+    """The first truthy answer of `condition`, asked every `pause` seconds. Raises AssertionError, with `what` in it,
+    when none came in time."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(_too_long(timeout, what))
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
     return found
 
 
