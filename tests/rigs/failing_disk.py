@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
 from tests import needs
-from tests.rigs.loop_disk import attach, available, detach, make_filesystem, run
+from tests.rigs.loop_disk import attach, available, detach, let_go_everywhere, make_filesystem, run, unmount
 from tests.waiting import wait_for
 
 
@@ -131,6 +133,19 @@ class FailingDisk:
         """From now on every read, write and flush gives EIO."""
         self._switch.touch()
 
+    def lose_data(self) -> None:
+        """Begin to fail between a write to a file that was there before and its fsync, which says so."""
+        ledger = os.open(self.mountpoint / "ledger", os.O_WRONLY | os.O_CREAT)
+        try:
+            os.write(ledger, b"before")
+            os.fsync(ledger)
+            self.fail()
+            os.write(ledger, bytes(1 << 16))
+            with pytest.raises(OSError, match="Input/output error"):
+                os.fsync(ledger)
+        finally:
+            os.close(ledger)
+
     def fail_journal(self) -> None:
         """Make a file, and ask for its name to be on disk; then go on, as programs do: only that ends the filesystem."""
         folder = os.open(self.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
@@ -145,3 +160,11 @@ class FailingDisk:
     def work(self) -> None:
         """From now on the disk works again."""
         self._switch.unlink(missing_ok=True)
+
+    def repair(self) -> None:
+        """What an operator does once the disk works again: unmount, check, mount."""
+        self.work()
+        unmount(self.mountpoint)
+        let_go_everywhere(self.device)
+        run("e2fsck", "-fy", self.device, check=False)
+        run("mount", "-o", self._mount_options, self.device, str(self.mountpoint))

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from tests import needs
 from tests.rigs.databases import Databases
 from tests.rigs.failing_disk import FailingDisk
@@ -125,7 +123,7 @@ class Machine:
         self.classes.append(f'"{disk.mountpoint}" = "D2"')
         database, resources = self._database(disk)
         self.faults["disk that answers EIO"] = Fault(
-            lambda: lose_data(disk), database.around(lambda: mend_disk(disk)), resources
+            lambda: lose_and_die(disk), database.around(disk.repair), resources
         )
 
     def _take_mount_away(self) -> None:
@@ -176,34 +174,9 @@ class Machine:
         self.faults["full disk"] = Fault(disk.fill, (disk.mountpoint / "filler").unlink, resources)
 
 
-def lose_data(disk: FailingDisk) -> None:
-    """Write to a file that was there before, and ask for it and for a new name to be on disk."""
-    ledger = os.open(disk.mountpoint / "ledger", os.O_WRONLY | os.O_CREAT)
-    folder = os.open(disk.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.write(ledger, b"before")
-        os.fsync(ledger)
-        disk.fail()
-        os.write(ledger, bytes(1 << 16))
-        with pytest.raises(OSError, match="Input/output error"):
-            os.fsync(ledger)
-        with pytest.raises(OSError, match=r"Input/output error|Read-only"):
-            make_name(disk.mountpoint / "another", folder)
-    finally:
-        os.close(ledger)
-        os.close(folder)
-
-
-def make_name(path: Path, folder: int) -> None:
-    path.touch()
-    os.fsync(folder)
-
-
-def mend_disk(disk: FailingDisk) -> None:
-    disk.work()
-    run("umount", str(disk.mountpoint))
-    run("e2fsck", "-fy", disk.device, check=False)
-    run("mount", "-o", "errors=remount-ro", disk.device, str(disk.mountpoint))
+def lose_and_die(disk: FailingDisk) -> None:
+    disk.lose_data()
+    disk.fail_journal()
 
 
 def crashing(

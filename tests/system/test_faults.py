@@ -16,7 +16,7 @@ import pytest
 from tests import needs
 from tests.receiver import Receiver
 from tests.rigs.failing_disk import FailingDisk
-from tests.rigs.loop_disk import LoopDisk, let_go_everywhere, run, unmount
+from tests.rigs.loop_disk import LoopDisk
 from tests.system.stack import Stack, hurried_rules, matching, notices, webhook
 
 pytestmark = pytest.mark.system
@@ -279,14 +279,14 @@ def test_disk_that_loses_data_pages_until_somebody_answers_for_it(watched: Watch
         volume = str(disk.mountpoint)
         watched.see(disk.mountpoint)
         before = _settled(watched.hurried, disk.name)
-        _lose_data(disk)
+        disk.lose_data()
         loss = watched.hurried.told("KernelReportsDataLoss", disk.name, but=before)
         told_before_the_journal_failed = notices(watched.hurried.hook, resource=volume)
         disk.fail_journal()
         watched.shipped.told("KernelReportsDataLoss", disk.name)
         death = watched.shipped.kept_quiet("VolumeDead", volume, "KernelReportsDataLoss")
         told_of_the_volume = notices(watched.shipped.hook, resource=volume, severity="page")
-        _repair(disk)
+        disk.repair()
         _wait_for_clear(watched.hurried, loss["key"])
         open_question = watched.hurried.active(disk.name)
         watched.hurried.stack.collector.post(
@@ -333,22 +333,3 @@ def _wait_for_clear(watcher: Watcher, key: str) -> None:
         f"{key} to be clear",
         60.0,
     )
-
-
-def _lose_data(disk: FailingDisk) -> None:
-    """Write to a file that was there before, and ask for it to be on disk."""
-    with (disk.mountpoint / "ledger").open("wb", buffering=0) as ledger:
-        ledger.write(b"before")
-        os.fsync(ledger.fileno())
-        disk.fail()
-        ledger.write(bytes(1 << 16))
-        with pytest.raises(OSError, match="Input/output error"):
-            os.fsync(ledger.fileno())
-
-
-def _repair(disk: FailingDisk) -> None:
-    disk.work()
-    unmount(disk.mountpoint)
-    let_go_everywhere(disk.device)
-    run("e2fsck", "-fy", disk.device, check=False)
-    run("mount", "-o", "errors=remount-ro", disk.device, str(disk.mountpoint))
