@@ -58,7 +58,10 @@ class PowerTrial:
         return self._convicted(CUT, "FlushNotHonoured", LYING, HONEST, suspended)
 
     def _set_back(self) -> Row:
-        """Between two cuts a volume promises records; then its disk is what it was at the first."""
+        """Between two cuts a volume promises records; then its disk is what it was at the first.
+
+        A cut explains a lost tail as well as a snapshot does, so it is named so; only after a clean stop is it a rollback.
+        """
         guest = self.guest
         guest.begin()
         guest.machine.cut_power()
@@ -68,7 +71,7 @@ class PowerTrial:
         guest.wait_for_promises(3)
         guest.machine.cut_power()
         guest.machine.roll_back("honest")
-        return self._convicted(ROLLED_BACK, "VolumeRolledBack", HONEST, LYING)
+        return self._convicted(ROLLED_BACK, "FlushNotHonoured", HONEST, LYING)
 
     def _reset(self) -> Row:
         """Nothing that was promised is lost: the boot was a crash that all came through."""
