@@ -309,6 +309,7 @@ def test_disk_that_loses_data_pages_until_somebody_answers_for_it(watched: Watch
         assert {name for name, _ in watched.hurried.pages_about(volume)} <= {
             "VolumeDead",
             "FilesystemErrors",
+            "FilesystemDamaged",
         }
 
 
