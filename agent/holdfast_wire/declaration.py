@@ -15,6 +15,8 @@ class ResourceKind(StrEnum):
     STATE_PATH = "state_path"
     PROBE = "probe"
     COLLECTOR = "collector"
+    GROUP = "group"
+    """Services of several nodes that hold copies of one state, as declared in the collector's configuration."""
 
 
 class FactType(StrEnum):

@@ -8,7 +8,17 @@ state only what is declared here, and a rule may ask only for what is declared h
 from msgspec import structs
 
 from holdfast_wire.declaration import INT, STR, EventType, Fact, FactType, Origin, ResourceKind
-from holdfast_wire.vocabulary import collector, device, node, probe, service, state_path, volume, witness
+from holdfast_wire.vocabulary import (
+    collector,
+    device,
+    group,
+    node,
+    probe,
+    service,
+    state_path,
+    volume,
+    witness,
+)
 
 __all__ = [
     "EVENT_TYPES",
@@ -21,7 +31,7 @@ __all__ = [
     "ResourceKind",
 ]
 
-_KINDS = (node, device, volume, witness, service, state_path, probe, collector)
+_KINDS = (node, device, volume, witness, service, state_path, probe, collector, group)
 
 EVENT_TYPES: dict[str, EventType] = {type_.name: type_ for kind in _KINDS for type_ in kind.EVENTS}
 
@@ -59,7 +69,7 @@ _VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("node", "session"): ("connected", "lost", "stopped"),
     **{
         (kind, "verdict"): ("durable", "unknown", "at_risk", "not_durable", "lost")
-        for kind in ("node", "volume", "service")
+        for kind in ("node", "volume", "service", "group")
     },
     ("device", "medium"): device.MEDIA,
     ("volume", "witness_loss"): (

@@ -17,7 +17,7 @@ REFERENCES: dict[str, dict[str, str]] = {
 LACKING: dict[str, tuple[str, str]] = {ResourceKind.STATE_PATH: (ResourceKind.VOLUME, "missing_mountpoint")}
 """Kind → what it should rest on and does not, likewise. An alert on that explains its own, and no condition asks it."""
 
-_WITHOUT_NODE = frozenset({ResourceKind.NODE, ResourceKind.COLLECTOR})
+_WITHOUT_NODE = frozenset({ResourceKind.NODE, ResourceKind.COLLECTOR, ResourceKind.GROUP})
 
 RELATED: dict[str, tuple[str, ...]] = {
     kind.value: (

@@ -39,7 +39,7 @@ def remarks(rules: RuleSet, own: Sequence[Rule], files: Sequence[str], answer: A
     found: list[Remark] = []
     idle: dict[str, list[Rule]] = {}
     for rule in own:
-        if rule.resource == "collector":
+        if rule.resource in {"collector", "group"}:
             continue
         if rule.resource not in kinds:
             idle.setdefault(rule.resource, []).append(rule)
@@ -51,7 +51,7 @@ def remarks(rules: RuleSet, own: Sequence[Rule], files: Sequence[str], answer: A
 
 def _of_rule(rule: Rule, kinds: Mapping[str, Any], unknown: Sequence[Any]) -> Iterator[Remark]:
     def sent(kind: str, fact: str) -> bool:
-        return kind == "collector" or fact in kinds.get(kind, {"facts": {}})["facts"]
+        return kind in {"collector", "group"} or fact in kinds.get(kind, {"facts": {}})["facts"]
 
     tree = rule.expression.tree
     absent = [(kind, fact) for kind, fact in facts_of(tree) if not sent(kind, fact)]

@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from holdfast_collector.core.groups import DeclaredGroup
 from holdfast_rules import NodeLabels
+from holdfast_rules.group import Group
 from holdfast_rules.variants import labels_of
-from holdfast_rules.verdict import Group
 from holdfast_wire import topic
 from holdfast_wire.configuring import Path, Reading, nearest
 

@@ -30,7 +30,8 @@ FUNCTIONS = tuple(dict.fromkeys((*SCALARS, *HISTORIES, *GATHERERS)))
 
 _ALONE = ("node", "collector")
 """Kinds of which there is one."""
-PLURALS = {f"{kind}s": kind for kind in FACTS_OF if kind not in _ALONE}
+_ON_NO_NODE = ("collector", "group")
+PLURALS = {f"{kind}s": kind for kind in FACTS_OF if kind not in {*_ALONE, *_ON_NO_NODE}}
 """What `for … in` goes over → kind."""
 
 
@@ -209,8 +210,8 @@ class Calls:
                 place, f"there are no {plural}; there are {', '.join(PLURALS)}", f"`{near}`" if near else ""
             )
             return None
-        if self.kind == "collector":
-            self.fault(place, "the collector is on no node that has others")
+        if self.kind in _ON_NO_NODE:
+            self.fault(place, f"the {self.kind} is on no node that has others")
             return None
         if resting and self.kind not in self.related[kind]:
             self.fault(place, f"no {kind} rests on a {self.kind}; those of its node are", f"`node.{plural}`")

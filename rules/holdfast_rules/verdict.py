@@ -105,28 +105,6 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Of a volume: the most that the state on it requires. None: as far as is known no state lies there."""
 
 
-class Group(Struct, frozen=True, kw_only=True):
-    """Services that hold copies of one state, as the operator declared them."""
-
-    name: str
-    members: tuple[tuple[str, str], ...]
-    """(node, service)"""
-    copies_required: int
-    """How many copies must be durable for the group to be: its replication factor."""
-    quorum: int
-    """How many it needs to keep what it acknowledges."""
-
-
-class Member(Struct, frozen=True, kw_only=True):
-    """One copy of a group's state."""
-
-    node: str
-    ruling: Ruling | None
-    """None: nothing is known of the service."""
-    fault_domain: str = ""
-    """Zone, rack or host. Empty: not known, and then each node is taken for its own."""
-
-
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of them; `durable` when there are none."""
     return max(verdicts, key=_RANK.__getitem__, default=Verdict.DURABLE)
@@ -145,61 +123,7 @@ def rule(standing: Standing, below: Sequence[Ruling] = (), last: Ruling | None =
         *_OWN_REASONS[standing.kind](standing, below),
         *(reason for ruling in below for reason in _inherited(standing, ruling)),
     ]
-    return _ruling(standing, below, _sorted(reasons, standing.kind), last)
-
-
-def rule_group(group: Group, members: Sequence[Member]) -> Ruling:
-    """The verdict on replicated state: what survives when copies fail one by one.
-
-    Copies in one fault domain are one copy. Copies lift a medium that does not last, never what all of them would carry
-    out alike: a dropped table is dropped everywhere, so the lift ends at class 3.
-    """
-    durable = _domains(members, {Verdict.DURABLE})
-    # A copy on a host's own disk counts: that its host may vanish is what the other copies are for.
-    standing = _domains(members, {Verdict.DURABLE, Verdict.NOT_DURABLE})
-    lost = [
-        member for member in members if member.ruling is not None and member.ruling.verdict is Verdict.LOST
-    ]
-    blind = [
-        member for member in members if member.ruling is None or member.ruling.verdict is Verdict.UNKNOWN
-    ]
-    verdict, text = _group_verdict(group, len(durable), len(standing), len(lost), len(blind), len(members))
-    reasons = [reason for member in members if member.ruling for reason in member.ruling.reasons[:1]]
-    own = Reason(verdict=verdict, kind="group", resource=group.name, text=text)
-    speaks = verdict is not Verdict.DURABLE
-    return Ruling(
-        kind="group",
-        resource=group.name,
-        verdict=verdict,
-        reasons=(own, *_sorted(reasons, "group")) if speaks else (),
-        durability_class=3 if len(standing) >= max(2, group.copies_required) else None,
-    )
-
-
-def _group_verdict(
-    group: Group, durable: int, standing: int, lost: int, blind: int, members: int
-) -> tuple[Verdict, str]:
-    have = f"{standing} of {members} copies stand in fault domains of their own"
-    if standing >= group.copies_required and not lost:
-        return Verdict.DURABLE, have
-    if standing == 0:
-        if blind:
-            return Verdict.UNKNOWN, f"nothing is known of {blind} of {members} copies, and no other stands"
-        if lost:
-            return Verdict.LOST, f"{lost} of {members} copies lost state, and no other stands"
-        return Verdict.AT_RISK, f"none of {members} copies is in order"
-    if standing + blind >= group.copies_required and not lost and standing >= group.quorum:
-        return Verdict.UNKNOWN, f"{have}; nothing is known of {blind}"
-    short = "a quorum" if standing < group.quorum else f"the {group.copies_required} required"
-    return Verdict.AT_RISK, f"{have}, fewer than {short}" if not lost else f"{have}; {lost} lost state"
-
-
-def _domains(members: Sequence[Member], wanted: set[Verdict]) -> set[str]:
-    return {
-        member.fault_domain or f"node {member.node}"
-        for member in members
-        if member.ruling is not None and member.ruling.verdict in wanted
-    }
+    return _ruling(standing, below, in_order(reasons, standing.kind), last)
 
 
 # ---- what is judged, and by what of its own ----------------------------------------------------------------------
@@ -337,10 +261,10 @@ def _capped(reason: Reason, limit: Verdict) -> Reason:
     )
 
 
-def _sorted(reasons: Iterable[Reason], kind: str) -> tuple[Reason, ...]:
+def in_order(reasons: Iterable[Reason], kind: str) -> tuple[Reason, ...]:
     """Worst first, then deepest, each once. The order does not depend on the order they came in."""
     depth = _DEPTH.get(kind, 0)
-    in_order = sorted(
+    found = sorted(
         reasons,
         key=lambda r: (
             -_RANK[r.verdict],
@@ -354,7 +278,7 @@ def _sorted(reasons: Iterable[Reason], kind: str) -> tuple[Reason, ...]:
         ),
     )
     unique: dict[tuple[str, str, str, str], Reason] = {}
-    for reason in in_order:
+    for reason in found:
         unique.setdefault((reason.kind, reason.resource, reason.rule_id, reason.text), reason)
     return tuple(unique.values())
 

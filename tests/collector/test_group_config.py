@@ -8,7 +8,7 @@ from holdfast_collector.config import labels, parse
 from holdfast_collector.core.groups import DeclaredGroup
 from holdfast_collector.errors import ConfigInvalid
 from holdfast_collector.group_config import declared
-from holdfast_rules.verdict import Group
+from holdfast_rules.group import Group
 
 README = (Path(__file__).parents[2] / "collector" / "README.md").read_text(encoding="utf-8")
 MEMBERS = 'members = ["db-1/pg.service", "db-2/pg.service", "db-3/pg.service"]\n'

@@ -4,7 +4,9 @@ from holdfast.history_lines import history_lines
 from holdfast_collector.core.effect import Effect, Turned
 from holdfast_collector.core.event import GroupsReplaced, NodeForgotten
 from holdfast_collector.core.groups import DeclaredGroup
-from holdfast_rules.verdict import Group, Verdict
+from holdfast_collector.core.record import Tracked
+from holdfast_rules.group import Group
+from holdfast_rules.verdict import Verdict
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.collector.asgi import Visitor
@@ -53,14 +55,15 @@ def database(*, up: bool = True, mono: float = 0.0) -> Section:
 class Copies:
     """Three nodes with a database each, and a collector whose commits are kept."""
 
-    def __init__(self, group: DeclaredGroup = ORDERS) -> None:
+    def __init__(self, group: DeclaredGroup = ORDERS, rules: str = RULES) -> None:
         self.disk = Disk()
+        self.rules = rules
         self.agents = {node: Agent(node, install=node) for node in NODES}
         self.group = group
         self.start(T0)
 
     def start(self, at: float) -> None:
-        self.desk = Desk(rules=RULES, state=self.disk.load(), started_at=at)
+        self.desk = Desk(rules=self.rules, state=self.disk.load(), started_at=at)
         self.declare(at, self.group)
 
     def declare(self, at: float, *groups: DeclaredGroup) -> list[tuple[Verdict | None, Verdict | None]]:
@@ -74,6 +77,9 @@ class Copies:
         """Commit; how the group turned."""
         self.disk.commit(commit_of(effects))
         return [(e.before, e.after) for e in effects if isinstance(e, Turned) and e.kind == "group"]
+
+    def alerts(self, alertname: str) -> list[Tracked]:
+        return [row for row in self.desk.collector.alerts.values() if row.alert.alertname == alertname]
 
     def standing(self) -> tuple[Verdict, float] | None:
         ruled = self.desk.collector.rulings.groups.rulings.get("orders")
@@ -183,6 +189,64 @@ def test_a_node_out_of_service_leaves_its_copy_unknown() -> None:
     assert [(e.before, e.after) for e in effects if isinstance(e, Turned)] == [
         (Verdict.DURABLE, Verdict.UNKNOWN)
     ]
+
+
+GROUP_RULES = """
+rules:
+  - {alert: ServiceDown, id: G-01, resource: service, when: not up, severity: SEVERITY, verdict: at_risk,
+     summary: "{node}: {resource} is down"}
+  - {alert: QuorumLost, id: G-02, resource: group, when: copies_standing + copies_unknown < quorum, severity: page,
+     verdict: at_risk, summary: "{resource}: {copies_standing} of {copies}, without {copies_troubled}"}
+"""
+
+
+def with_two_copies_down(severity: str) -> Copies:
+    copies = Copies(rules=GROUP_RULES.replace("SEVERITY", severity))
+    copies.desk.tick(WARM)
+    for node in NODES:
+        copies.report(node, WARM)
+    copies.desk.tick(WARM + 1)
+    for node in NODES[:2]:
+        copies.report(node, WARM + 2, up=False)
+    copies.desk.tick(WARM + 3)
+    return copies
+
+
+def test_a_rule_on_groups_fires_names_the_copies_and_clears() -> None:
+    copies = with_two_copies_down("ticket")
+    (fired,) = copies.alerts("QuorumLost")
+    copies.report("db-1", WARM + 10)
+    copies.desk.tick(WARM + 11)
+
+    assert (fired.alert.kind, fired.alert.resource, fired.notified) == ("group", "orders", True)
+    assert fired.alert.annotations["summary"] == "orders: 1 of 3, without db-1/pg.service, db-2/pg.service"
+    assert copies.alerts("QuorumLost") == []
+
+
+def test_a_page_on_a_copy_explains_the_one_on_its_group() -> None:
+    """Whoever goes to the copies that are down is where the group is mended."""
+    copies = with_two_copies_down("page")
+
+    assert [row.inhibited_by for row in copies.alerts("QuorumLost")] == ["ServiceDown"]
+    assert [row.inhibited_by for row in copies.alerts("ServiceDown")] == ["", ""]
+
+
+def test_copies_that_nobody_has_heard_of_are_not_missing() -> None:
+    copies = Copies(rules=GROUP_RULES.replace("SEVERITY", "page"))
+
+    copies.report("db-1", WARM)
+    copies.desk.tick(WARM + 60)
+
+    assert copies.alerts("QuorumLost") == []
+
+
+def test_a_group_that_is_not_declared_any_more_takes_its_alerts_along() -> None:
+    copies = with_two_copies_down("ticket")
+
+    copies.declare(WARM + 4)
+    copies.desk.tick(WARM + 5)
+
+    assert copies.alerts("QuorumLost") == []
 
 
 async def test_groups_are_shown_in_the_api_on_the_page_and_to_prometheus() -> None:

@@ -26,7 +26,7 @@ rules:
 """
 
 
-KINDS = "node, device, volume, service, state_path, probe, collector"
+KINDS = "node, device, volume, service, state_path, probe, collector, group"
 
 
 def mistakes(*packs: str) -> list[str]:

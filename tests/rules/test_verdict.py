@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast_rules.group import Group, Member, rule_group
 from holdfast_rules.verdict import (
     Firing,
-    Group,
-    Member,
     Reason,
     Ruling,
     Standing,
     Value,
     Verdict,
     rule,
-    rule_group,
     worst,
 )
 
@@ -254,7 +252,7 @@ GROUP = Group(name="etcd", members=(("a", "etcd"), ("b", "etcd"), ("c", "etcd"))
 
 def member(node: str, verdict: Verdict | None, domain: str = "") -> Member:
     ruling = None if verdict is None else Ruling(kind="service", resource="etcd", verdict=verdict)
-    return Member(node=node, ruling=ruling, fault_domain=domain)
+    return Member(node=node, service="pg.service", ruling=ruling, fault_domain=domain)
 
 
 D, U, A, N, L = list(Verdict)

@@ -1,4 +1,4 @@
-"""Which alert is the cause of which: along device ─▶ volume ─▶ state_path ─▶ service.
+"""Which alert is the cause of which: along device ─▶ volume ─▶ state_path ─▶ service ─▶ group.
 
 One dead disk makes alerts on everything above it. The one that lies deepest is told, and explains those above that say
 no worse; they are kept quiet, named by it, and told after all when it ends and they still hold. The rule is narrow on
@@ -28,7 +28,7 @@ from holdfast_wire.message import Value
 Place = tuple[str, str]
 """(kind, name)"""
 
-DEPTH = {"device": 0, "volume": 1, "state_path": 2, "service": 3}
+DEPTH = {"device": 0, "volume": 1, "state_path": 2, "service": 3, "group": 4}
 """Kind → how far above the medium; kinds that are not here explain nothing by themselves."""
 TOGETHER_SECONDS = 120.0
 """How far around the beginning of an alert another one must begin to be part of it: probes look at different times, nodes

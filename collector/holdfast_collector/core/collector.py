@@ -14,10 +14,11 @@
 Liveness comes from three witnesses: the will, the silence, and the sequence. Time reaches the core as `Ticked` only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
+from holdfast_collector.core.causality import beneath
 from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.counting import restore_histories
 from holdfast_collector.core.deadlines import Deadlines
@@ -121,6 +122,7 @@ class Collector:
         self._own = Node(
             NodeRecord(node=SELF, install_id="", boot_id="", position=Position(0, 0)), started_at
         )
+        self._court.rest_groups_on(self._beneath_group)
         self._restore(state)
 
     # ---- what others may read ------------------------------------------------------------------------------------
@@ -381,6 +383,29 @@ class Collector:
         self._own.sample([key], self._court.in_force(SELF).affected, at)
         warm = at >= self.warm_at
         self._court.judge_whole(self._own, key, at, warm=warm, commit=commit, effects=effects)
+        if self.rulings.groups.settled:
+            self._judge_groups(at, warm, commit, effects)
+
+    def _judge_groups(self, at: float, warm: bool, commit: Commit, effects: list[Effect]) -> None:
+        """The rules on groups: what rests on several nodes has its place with the collector."""
+        known = self.rulings.groups.facts(self._court.pages)
+        for key in [key for key in self._own.resources if key[0] == "group" and key[1] not in known]:
+            del self._own.resources[key]
+        self._merge(self._court.end_groups(self.rulings.groups.declared, at), commit, effects)
+        for name, facts in known.items():
+            key = ("group", name)
+            self._own.resources[key], self._own.observed[key] = facts, at
+            self._own.sample([key], self._court.in_force(SELF).affected, at)
+            self._court.judge_whole(self._own, key, at, warm=warm, commit=commit, effects=effects)
+
+    def _beneath_group(self, name: str) -> Iterable[tuple[str, ResourceKey]]:
+        """(node, resource) of a group's copies and of all that they rest on."""
+        declared = self.rulings.groups.declared.get(name)
+        for member, service in declared.group.members if declared is not None else ():
+            node = self.nodes.get(member)
+            place = ("service", service)
+            for resource in {place, *beneath(node.resources, place)} if node is not None else ():
+                yield member, resource
 
     def _prune(self, at: float, commit: Commit) -> None:
         for node in self.nodes.values():

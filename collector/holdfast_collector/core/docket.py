@@ -32,6 +32,8 @@ class Docket:
         """(node, resource) → keys of what fires there, of the kinds that can be a cause."""
         self._effects: dict[str, set[str]] = {}
         """Key of the cause → keys of what it keeps quiet."""
+        self.beneath_group: Callable[[str], Iterable[tuple[str, ResourceKey]]] = lambda _: ()
+        """Group → (node, resource) of all that its copies rest on."""
 
     def at(self, node: str, kind: str, resource: str, rule_id: str) -> Tracked | None:
         """The alert of a rule about a resource."""
@@ -93,10 +95,15 @@ class Docket:
         named = self._named(rule, tracked, node, place) if rule.inhibited_by else None
         if named is not None or not rule.verdict or not DEPTH.get(alert.kind):
             return named
+        resting: Iterable[tuple[str, ResourceKey]] = (
+            self.beneath_group(alert.resource)
+            if alert.kind == "group"
+            else ((alert.node, other) for other in beneath(node.resources, place))
+        )
         return root(
             (self.alerts[key], cause)
-            for other in beneath(node.resources, place)
-            for key in self._on.get((alert.node, other), ())
+            for other in resting
+            for key in self._on.get(other, ())
             if (cause := rules.by_id.get(self.alerts[key].alert.rule_id)) is not None
             and may_explain(self.alerts[key], cause, alert, rule)
         )

@@ -12,7 +12,9 @@ from holdfast_collector.core.effect import Commit, Effect
 from holdfast_collector.core.recollection import recalled, unseen
 from holdfast_collector.core.record import HeldVerdict
 from holdfast_collector.core.ruled import Ruled, anew, kept, turned
-from holdfast_rules.verdict import Group, Member, Ruling, rule_group
+from holdfast_rules.group import Group, Member, count, rule_group
+from holdfast_rules.verdict import Ruling
+from holdfast_wire.message import Value
 
 NO_NODE = ""
 """In the place of the node: a group lies on none."""
@@ -37,6 +39,10 @@ class Groups:
         self.rulings: Mapping[str, Ruled] = {}
         """By name, in the order they were declared. Never changed in place."""
         self.declared: Mapping[str, DeclaredGroup] = {}
+        self.settled = False
+        """Whether it was ever said which groups there are."""
+        self._members: dict[str, list[Member]] = {}
+        """Of those whose copies were all heard of, or waited for long enough, as last judged."""
         self._held: dict[str, HeldVerdict] = {}
         """Verdicts of before the start that await their evidence."""
         self._replaced = False
@@ -56,7 +62,14 @@ class Groups:
         for name, one in self.declared.items():
             for node in dict.fromkeys(node for node, _ in one.group.members):
                 self._by_node.setdefault(node, []).append(name)
-        self._replaced = True
+        self._replaced = self.settled = True
+        self._members = {name: members for name, members in self._members.items() if name in self.declared}
+
+    def facts(self, pages: Callable[[str, str], bool]) -> dict[str, dict[str, Value]]:
+        """What rules ask of each group of which enough is known, by name."""
+        return {
+            name: count(self.declared[name].group, members, pages) for name, members in self._members.items()
+        }
 
     def renew(
         self,
@@ -82,11 +95,20 @@ class Groups:
             if name not in due:
                 after.update({name: before[name]} if name in before else {})
                 continue
-            members = [_member(one, node, ruling_of(node, service)) for node, service in one.group.members]
+            members = [
+                Member(
+                    node=node,
+                    service=service,
+                    ruling=ruling_of(node, service),
+                    fault_domain=one.fault_domains.get(node, ""),
+                )
+                for node, service in one.group.members
+            ]
             heard = all(member.ruling is not None and member.node not in awaited for member in members)
             held = self._held.get(name)
             if watched or heard:
                 self._waiting.discard(name)
+                self._members[name] = members
                 if held is not None:
                     del self._held[name]
                     before[name] = Ruled(ruling=recalled(held), since=held.since)
@@ -105,7 +127,3 @@ class Groups:
             commit.turns.append(turn)
             commit.verdicts[(NO_NODE, "group", name)] = kept(NO_NODE, after.get(name))
             effects.append(turn)
-
-
-def _member(declared: DeclaredGroup, node: str, ruling: Ruling | None) -> Member:
-    return Member(node=node, ruling=ruling, fault_domain=declared.fault_domains.get(node, ""))

@@ -5,7 +5,7 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -66,6 +66,10 @@ class Court:
         """Keys of alerts that fire and nobody was told of, as judged since the last `tell` → and their nodes."""
         self._left: dict[str, Node] = {}
         """The nodes where an alert ended since then, by name: what it explained may be another one's part."""
+
+    def rest_groups_on(self, beneath: Callable[[str], Iterable[tuple[str, ResourceKey]]]) -> None:
+        """Say where to look for what explains a group's alert: group → (node, resource)."""
+        self._docket.beneath_group = beneath
 
     @property
     def alerts(self) -> dict[str, Tracked]:
@@ -430,6 +434,11 @@ class Court:
             effects.append(Transitioned(tracked, Transition.RESOLVED))
         return commit, effects
 
+    def pages(self, node: str, rule_id: str) -> bool:
+        """Whether a rule, as it is in force on a node, calls people at night."""
+        rule = self.in_force(node).rules.by_id.get(rule_id)
+        return rule is not None and rule.severity == "page"
+
     def waits_for_a_word(self, alert: Alert) -> bool:
         """Whether an alert of this kind ends only when somebody has taken note of it."""
         rule = self.in_force(alert.node).rules.by_id.get(alert.rule_id)
@@ -464,6 +473,11 @@ class Court:
         """End every alert of a node that was taken out of service."""
         self._in_force.pop(node, None)
         return self._end([row for row in self.alerts.values() if row.alert.node == node], at)
+
+    def end_groups(self, standing: Mapping[str, object], at: float) -> tuple[Commit, list[Effect]]:
+        """End every alert of a group that is not declared any more."""
+        rows = [row for row in self.alerts.values() if row.alert.kind == "group"]
+        return self._end([row for row in rows if row.alert.resource not in standing], at)
 
     def _end(self, rows: list[Tracked], at: float) -> tuple[Commit, list[Effect]]:
         commit, effects = Commit(), list[Effect]()

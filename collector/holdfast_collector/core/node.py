@@ -22,7 +22,7 @@ ResourceKey = tuple[str, str]
 _AGENT_FACTS: dict[str, frozenset[str]] = {
     kind: frozenset(name for name, declared in facts.items() if declared.origin is fact.Origin.AGENT)
     for kind, facts in fact.FACTS_OF.items()
-    if kind not in {fact.ResourceKind.PROBE, fact.ResourceKind.COLLECTOR}
+    if kind not in {fact.ResourceKind.PROBE, fact.ResourceKind.COLLECTOR, fact.ResourceKind.GROUP}
 }
 """What an agent may state. The rest is the collector's to say: an agent cannot call itself reporting."""
 

@@ -100,7 +100,7 @@ def explanation(collector: Collector, alert: str, node: str, resource: str, at: 
 
 def _found(collector: Collector, alert: str, node: str) -> tuple[Node, Rule]:
     rule = collector.rules.by_name.get(alert)
-    if rule is not None and rule.resource == "collector":
+    if rule is not None and rule.resource in {"collector", "group"}:
         return collector.own, rule
     found = collector.nodes.get(node)
     if found is None:
