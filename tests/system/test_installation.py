@@ -34,7 +34,9 @@ DISK = "/srv"
 BENEATH = "/media"
 """Where a mount hides a file."""
 
-DEAR = EXTRA_RIGHT_PROBES
+ROOTS_OWN = {"request_errors"}
+"""Probes that work in an agent that root runs, whatever rights it has."""
+DEAR = EXTRA_RIGHT_PROBES - ROOTS_OWN
 """Probes whose right the unit does not give, for it is nearly all of root."""
 
 WRAPPER = """\
@@ -190,15 +192,19 @@ def test_in_its_unit_the_agent_sees_all_there_is(installed: Installed) -> None:
     dear = {name: why for name, why in unavailable.items() if name in DEAR}
     assert set(dear) == DEAR
     assert all("CAP_SYS_ADMIN" in why for why in dear.values())
-    assert {name: why for name, why in unavailable.items() if name not in DEAR} in (
+    assert {name for name, why in unavailable.items() if "root's" in why} == ROOTS_OWN
+    assert {name: why for name, why in unavailable.items() if name not in EXTRA_RIGHT_PROBES} in (
         {},
         {"host.boot_dirty": nothing},
     )
+    assert "root's" in missing.pop("request_errors")["watch"]
     assert missing in ({}, {"host": {"boot_dirty": nothing}})
     statuses = installed.statuses()
     # What else the box shows of this machine's disks is not granted either.
     assert (statuses.pop("witness"), DISK in witness) == ("denied", True)
-    assert {name for name, status in statuses.items() if status not in ("ok", "no_data")} == DEAR
+    assert {
+        name for name, status in statuses.items() if status not in ("ok", "no_data")
+    } == EXTRA_RIGHT_PROBES
     for name in ("host", "kernel_log", "services_systemd", "volumes", "mount_options", "stalls"):
         assert statuses[name] == "ok", name
     assert (root["writable"], root["read_only"]) == (True, False)
