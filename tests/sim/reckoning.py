@@ -137,7 +137,13 @@ class Reckoning:
         if not outcome.kinds or not outcome.certain:
             return
         if outcome.proven.get(volume, 0.0) > self._forgetful_until(outcome):
-            assert kinds, f"{place}: {outcome.gone[volume]} records are gone, and nobody says so"
+            # Further damage is told once an operator took note of what is told already: until then one alert stands for both.
+            told = any(
+                one.kind is BreachKind.CORRUPT and one.open
+                for node, where, one in self._breaches()
+                if (node, where) == (name, volume)
+            )
+            assert kinds or told, f"{place}: {outcome.gone[volume]} records are gone, and nobody says so"
             losses = {kind.value for kind in LOSSES}
             called = alerts | {
                 row.alert.alertname
