@@ -124,8 +124,11 @@ class Reckoning:
             return
         if self.world.restored_at and not outcome.certain:
             return
-        # A restored collector may have forgotten that it was told of another instance.
-        assert kinds <= outcome.kinds | ({"restored"} if self.ever_restored else set()), (
+        # A restored collector may have forgotten that it was told of another instance; or the read that explains why a
+        # machine contradicts what it remembers, which looks like a second machine.
+        forgot = {"restored"} if self.ever_restored else set()
+        forgot |= {"fork"} if self.world.restored_at else set()
+        assert kinds <= outcome.kinds | forgot, (
             f"{place}: {kinds} is not {set(outcome.kinds)}: {[one.evidence for one in new]}"
         )
         lost_at = min(
