@@ -81,7 +81,7 @@ class Outcome(Struct, kw_only=True):
     gone: dict[str, int] = field(default_factory=dict)
     """Volume → confirmed records that are not on its medium any more."""
     proven: dict[str, float] = field(default_factory=dict)
-    """Volumes of which the collector had committed records that are gone, and when the last one."""
+    """Volumes of which the collector had committed records that are gone, and when the newest of them."""
     certain: bool = True
     """The collector can know. A copy of a machine's memory that nobody is told of may pass for anything or for nothing."""
     kinds: frozenset[str] = frozenset()
@@ -241,9 +241,9 @@ class Ordeal(Scene):
             if renamed and isinstance(notes[volume], tuple):
                 gone = [one for one in outcome.guest.told if one.volume == volume][-3:]
             outcome.gone[volume] = len(gone)
-            proof = [committed[one.digest] for one in gone if one.digest in committed]
+            proof = {one.seq: committed[one.digest] for one in gone if one.digest in committed}
             if proof and not renamed:
-                outcome.proven[volume] = max(proof)
+                outcome.proven[volume] = proof[max(proof)]
 
     def _off(self, guest: Guest) -> None:
         """No power: the agent is gone, and the broker finds out some time."""

@@ -124,8 +124,11 @@ class Reckoning:
             return
         if self.world.restored_at and not outcome.certain:
             return
-        # A restored collector may have forgotten that it was told of another instance.
-        assert kinds <= outcome.kinds | ({"restored"} if self.ever_restored else set()), (
+        # A restored collector may have forgotten that it was told of another instance; or the read that explains why a
+        # machine contradicts what it remembers, which looks like a second machine.
+        forgot = {"restored"} if self.ever_restored else set()
+        forgot |= {"fork"} if self.world.restored_at else set()
+        assert kinds <= outcome.kinds | forgot, (
             f"{place}: {kinds} is not {set(outcome.kinds)}: {[one.evidence for one in new]}"
         )
         lost_at = min(
@@ -137,7 +140,13 @@ class Reckoning:
         if not outcome.kinds or not outcome.certain:
             return
         if outcome.proven.get(volume, 0.0) > self._forgetful_until(outcome):
-            assert kinds, f"{place}: {outcome.gone[volume]} records are gone, and nobody says so"
+            # Further damage is told once an operator took note of what is told already: until then one alert stands for both.
+            told = any(
+                one.kind is BreachKind.CORRUPT and one.open
+                for node, where, one in self._breaches()
+                if (node, where) == (name, volume)
+            )
+            assert kinds or told, f"{place}: {outcome.gone[volume]} records are gone, and nobody says so"
             losses = {kind.value for kind in LOSSES}
             called = alerts | {
                 row.alert.alertname
