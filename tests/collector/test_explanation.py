@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.explaining import explanation_lines
@@ -88,6 +89,18 @@ async def test_evidence_that_is_stale_or_refused_says_so(visited: Visited) -> No
     problems = [said["condition"]["parts"][0]["parts"][0]["whence"]["problem"] for said in (stale, denied)]
     assert problems == ["stale: nothing newer came for three periods", "services denied: ask systemd"]
     assert stale["ends"][0] == "unknown until somebody can say: restarts_total, up"
+
+
+async def test_the_probe_that_names_what_it_could_not_have_is_the_one_that_is_shown(visited: Visited) -> None:
+    """Another one that is blind, too, says nothing of this."""
+    host = msgspec.structs.replace(probe("host"), missing={"boot_dirty": "nothing shows how the run ended"})
+    visited.feed(
+        Agent(epoch=2).report(host, probe("services", status=SectionStatus.UNSUPPORTED, detail="no systemd"))
+    )
+
+    dirty = (await ask(visited, alert="NodeDirty", node="n1")).json
+
+    assert dirty["condition"]["whence"]["problem"] == "host: nothing shows how the run ended"
 
 
 async def test_what_ended_is_its_history(visited: Visited) -> None:

@@ -198,14 +198,22 @@ class _Source:
                 return Whence(resource=name, probe=held.section.probe, age_seconds=age, problem=problem)
         if fact in self._node.resources.get((kind, name), {}):
             return Whence(resource=name, probe="collector", age_seconds=0.0)
-        return Whence(resource=name, problem=self._missing(kind, name))
+        return Whence(resource=name, problem=self._missing(kind, name, fact))
 
-    def _missing(self, kind: str, name: str) -> str:
-        """What the probes that could state it say."""
-        failing = [
-            f"{held.section.probe} {held.section.status.value}: {held.section.detail}".rstrip(": ")
-            for held in self._node.sections.values()
-            if not held.complete
-            and (held.section.probe in self._node.owners.get((kind, name), ()) or not held.stated)
+    def _missing(self, kind: str, name: str, fact: str) -> str:
+        """What the probes that could state it say: the one that names it, else its resource's own, else any that is blind."""
+        sections = self._node.sections.values()
+        named = [
+            f"{held.section.probe}: {why}"
+            for held in sections
+            if (why := held.section.missing.get(fact) or held.section.missing.get(name))
         ]
-        return "; ".join(failing) or "no probe states it"
+        owners = self._node.owners.get((kind, name), ())
+        failing = [held for held in sections if not held.complete]
+        own = [held for held in failing if held.section.probe in owners]
+        blind = own or [held for held in failing if not held.stated]
+        said = [
+            f"{held.section.probe} {held.section.status.value}: {held.section.detail}".rstrip(": ")
+            for held in blind
+        ]
+        return "; ".join(named or said) or "no probe states it"
