@@ -18,7 +18,9 @@ from holdfast_agent.core.chain_reading import ChainFound
 from holdfast_wire.message import ChainHead, Expected
 
 AGAIN_MAX = 3
-"""Second reads of one finding: a report may reach the collector too late to count as one."""
+"""Second reads of one finding, one right after another: a report may reach the collector too late to count as one."""
+AGAIN_RECORDS = 15
+"""So many records after that the collector may ask once more: a doubt must not wait for the next day's read."""
 
 Answer = Literal["nothing", "again", "begin_anew"]
 """What the collector's answer asks for."""
@@ -98,6 +100,8 @@ class ChainWriter:
         self._asked_again = False
         self._second_reads = 0
         """Since the newest first one."""
+        self._records_since = 0
+        """Confirmed since the newest read."""
         self._digests = _Digests(slots)
         self._broken: list[int] = []
         self._oldest = 1
@@ -120,6 +124,7 @@ class ChainWriter:
         """
         self.acknowledged_seq = max(self.acknowledged_seq, found.acknowledged_seq)
         self._asked_again = False
+        self._records_since = 0
         self._second_reads = self._second_reads + 1 if second else 0
         self._broken, self._oldest = found.broken, found.oldest_seq
         self._digests = _Digests(self.slots)
@@ -162,6 +167,7 @@ class ChainWriter:
         """It may be said now, and named by the next. One that failed is simply never confirmed."""
         self._previous = attempt.record.seq, slot_hash(attempt.content)
         self._burnt = 0
+        self._records_since += 1
         self._digests.put(*self._previous)
         self._fsync_us = round(fsync_seconds * 1e6)
 
@@ -189,7 +195,8 @@ class ChainWriter:
         return "nothing" if expected.head is None or expected.frozen else self._again()
 
     def _again(self) -> Answer:
-        if self._asked_again or self._second_reads >= AGAIN_MAX:
+        rests = self._second_reads >= AGAIN_MAX and self._records_since < AGAIN_RECORDS
+        if self._asked_again or rests:
             return "nothing"
         self._asked_again = True
         return "again"

@@ -16,7 +16,7 @@ from holdfast_agent.core.chain import (
     slot_hash,
 )
 from holdfast_agent.core.chain_reading import ChainReading
-from holdfast_agent.core.chain_writer import AGAIN_MAX
+from holdfast_agent.core.chain_writer import AGAIN_MAX, AGAIN_RECORDS
 from holdfast_wire import ChainHead, Expected
 from tests.agent.core.ring import CHAIN_ID, HEADER, SLOTS, Ring, convicts
 
@@ -310,6 +310,21 @@ def test_collector_that_holds_more_has_the_chain_read_again_a_few_times() -> Non
     ring.writer.read_again(ring.found(), second=False)
 
     assert (first, repeated, at_last, answer(ring, 7, "ab" * 32)) == ("again", "nothing", "nothing", "again")
+
+
+def test_collector_that_is_still_in_doubt_some_records_later_has_the_chain_read_once_more() -> None:
+    """Three second reads were lost in a storm; the records are gone, and the next read of all was a day away."""
+    ring = restarted(5)
+    answer(ring, 7, "ab" * 32)
+    for _ in range(AGAIN_MAX):
+        ring.writer.read_again(ring.found(), second=True)
+    answers = []
+    for _ in range(AGAIN_RECORDS):
+        answers.append(answer(ring, 7, "ab" * 32))
+        ring.write(1)
+
+    assert answers == ["nothing"] * AGAIN_RECORDS
+    assert [answer(ring, 7, "ab" * 32) for _ in range(2)] == ["again", "nothing"]
 
 
 def test_doubted_chain_is_read_again_although_nothing_of_it_is_missed() -> None:
