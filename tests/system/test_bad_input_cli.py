@@ -108,7 +108,7 @@ rules/srv.yaml:7:15: SrvFilling: `severity` is one of page, ticket, info; 'pages
 rules/srv.yaml:8:23: SrvFilling: {mountpoin} is not a fact of a volume; did you mean {mountpoint}?
 rules/srv.yaml:9:5: srv: `summary` is missing
 rules/srv.yaml:9:12: srv: `alert` is CamelCase, like VolumeAlmostFull; 'srv' is not
-rules/srv.yaml:10:15: srv: `resource` is one of node, device, volume, service, state_path, probe, collector; 'volum' is not; did you mean `volume`?
+rules/srv.yaml:10:15: srv: `resource` is one of node, device, volume, service, state_path, probe, collector, group; 'volum' is not; did you mean `volume`?
 rules/srv.yaml:13:5: srv: there is no key `sumary` here; did you mean `summary`?
 rules/srv.yaml:16:11: SrvLow: `free_ratio < 5` always holds: free_ratio lies between 0 and 1
 rules/srv.yaml:18:20: SrvLow: `inhibited_by` names SrvFiling, which no pack has; did you mean SrvFilling?
