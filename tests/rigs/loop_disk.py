@@ -190,9 +190,10 @@ class LoopDisk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if os.path.ismount(self.mountpoint):
-            # What is busy for an instant would stay mounted for ever.
-            with contextlib.suppress(AssertionError):
+            try:
                 self.unmount()
+            except AssertionError:  # somebody keeps it open; it ends with them, but nobody finds it mounted
+                run("umount", "--lazy", str(self.mountpoint))
         detach(self.device)
         self.image.unlink(missing_ok=True)
 

@@ -73,8 +73,9 @@ class Machine:
     """One node with many databases, each on a disk of its own."""
 
     def __init__(self, folder: Path, held: ExitStack) -> None:
-        self._folder, self._held = folder, held
-        self._databases = Databases().__enter__()
+        self._folder = folder
+        self._held = held.enter_context(ExitStack())
+        self._databases = held.enter_context(Databases())  # they end before their disks are taken away
         self.classes: list[str] = []
         self.faults: dict[str, Fault] = {}
         self._break_filesystems()
@@ -84,7 +85,6 @@ class Machine:
         self._ignore_syncs()
         self._keep_in_memory()
         self._fill_disk()
-        held.push(self._databases)  # they end before their disks are taken away
 
     @property
     def tables(self) -> list[str]:

@@ -59,6 +59,8 @@ MATRIX = {
     "disk that lied and lost its power": Expected("VolumeRolledBack", "volume", {"volume": "lost"}),
     "disk that was set back": Expected("VolumeRolledBack", "volume", {"volume": "lost"}),
 }  # fmt: skip
+LOSSES = {expected.page for expected in MATRIX.values() if "lost" in expected.verdicts.values()}
+"""A loss stays true of its volume until somebody takes note."""
 
 
 class Outcome(NamedTuple):
@@ -134,7 +136,7 @@ class Watch:
         """Nothing fires any more, whatever waits for an operator's word acknowledged, people know, and all is well."""
         left = self.active(fault)
         for alert in left:
-            waits = alert["last_finding"] == "clear" or {alert["alertname"]} <= MATRIX_LOST
+            waits = alert["last_finding"] == "clear" or alert["alertname"] in LOSSES
             if waits and not alert["acknowledged"] and not alert["inhibited_by"]:
                 self.stack.collector.post("/api/v1/acks", {"key": alert["key"], "reason": "mended"})
         ended = {page["key"] for page in self.pages(fault, status="resolved")}
@@ -142,10 +144,6 @@ class Watch:
         verdicts = self.verdicts(fault)
         well = all(verdicts.get(kind) == "durable" for kind in MATRIX[name].verdicts)
         return not left and told == ended and well
-
-
-MATRIX_LOST = {expected.page for expected in MATRIX.values() if "lost" in expected.verdicts.values()}
-"""A loss stays true of its volume until somebody takes note."""
 
 
 @pytest.fixture(scope="module")
