@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests import needs
 from tests.rigs.loop_disk import LoopDisk, run, unmount
-from tests.rigs.powered_disk import PoweredDisk
+from tests.rigs.powered_disk import Kind, PoweredDisk
 from tests.rigs.write_failing_disk import WriteFailingDisk
 
 UNITS = Path("/etc/systemd/system")
@@ -93,32 +93,55 @@ class Fault(ABC):
         return f"{daemon} --port 0 --unixsocket {socket} --dir {self.mountpoint} --appendonly yes"
 
 
-class Ext4ReadOnly(Fault):
-    title = "ext4 meets an error and refuses writes"
-    names_it = "VolumeDead"
+class DiskFault(Fault):
+    """It happens to one disk with a filesystem."""
+
+    filesystem = "ext4"
+    options = "defaults"
 
     def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack, options="errors=remount-ro")
+        self._disk = self.disk(stack, self.filesystem, self.options)
+
+    def clear(self) -> None:
+        self._disk.repair()
+
+
+class PowerFault(Fault):
+    """It happens to one disk while its power is off, and what it takes is gone."""
+
+    def arrange(self, stack: ExitStack) -> None:
+        self._disk = PoweredDisk(self.folder, "ext4", "honest", mountpoint=self.mountpoint)
+        stack.enter_context(self._disk)
+        self._note_device()
+
+    def power_on(self, kind: Kind | None = None) -> None:
+        """It comes back under another name."""
+        self._disk.power_on(kind)
+        self._note_device()
+
+    def clear(self) -> None:
+        """Nothing brings the data back: the loss is acknowledged."""
+
+    def _note_device(self) -> None:
+        self.devices.add(self._disk.device.rpartition("/")[2])
+
+
+class Ext4ReadOnly(DiskFault):
+    title = "ext4 meets an error and refuses writes"
+    names_it = "VolumeDead"
+    options = "errors=remount-ro"
 
     def cause(self) -> None:
         self._disk.trigger_ext4_error()
 
-    def clear(self) -> None:
-        self._disk.repair()
 
-
-class XfsShutdown(Fault):
+class XfsShutdown(DiskFault):
     title = "XFS shuts down"
     names_it = "VolumeDead"
-
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack, "xfs")
+    filesystem = "xfs"
 
     def cause(self) -> None:
         self._disk.shut_down()
-
-    def clear(self) -> None:
-        self._disk.repair()
 
 
 class DataWritesFail(Fault):
@@ -141,62 +164,42 @@ class DataWritesFail(Fault):
         run("mount", "-t", "ext4", self._disk.device, str(self.mountpoint))
 
 
-class LyingDisk(Fault):
+class LyingDisk(PowerFault):
     title = "power cut of the machine; a disk had confirmed flushes it had not done"
     with_machine = True
     names_it = "FlushNotHonoured"
 
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = PoweredDisk(self.folder, "ext4", "honest", mountpoint=self.mountpoint)
-        stack.enter_context(self._disk)
-        self.devices.add(self._disk.device.rpartition("/")[2])
-
     def prepare(self) -> None:
         # It lies about what is written from now on: a disk that forgot all since it was formatted would only look new.
         self._disk.power_off()
-        self._disk.power_on("lying")
-        self.devices.add(self._disk.device.rpartition("/")[2])
+        self.power_on("lying")
 
     def cause(self) -> None:
         self._disk.cut_power()
-        self._disk.power_on()
-        self.devices.add(self._disk.device.rpartition("/")[2])
-
-    def clear(self) -> None:
-        """Nothing brings the data back: the loss is acknowledged."""
+        self.power_on()
 
 
-class RolledBack(Fault):
+class RolledBack(PowerFault):
     title = "the disk is set back to an older image"
     names_it = "VolumeRolledBack"
-
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = PoweredDisk(self.folder, "ext4", "honest", mountpoint=self.mountpoint)
-        stack.enter_context(self._disk)
-        self.devices.add(self._disk.device.rpartition("/")[2])
 
     def prepare(self) -> None:
         self._disk.power_off()
         self._disk.save(self.folder / "older.img")
-        self._disk.power_on()
-        self.devices.add(self._disk.device.rpartition("/")[2])
+        self.power_on()
 
     def cause(self) -> None:
         self._disk.power_off()
         self._disk.put_back(self.folder / "older.img")
-        self._disk.power_on()
-        self.devices.add(self._disk.device.rpartition("/")[2])
-
-    def clear(self) -> None:
-        """Nothing brings the data back: the loss is acknowledged."""
+        self.power_on()
 
 
-class MountMissing(Fault):
+class MountMissing(DiskFault):
     title = "a filesystem of fstab is not mounted"
     names_it = "MountMissing"
 
     def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack)
+        super().arrange(stack)
         _expect(self._disk)
 
     def cause(self) -> None:
@@ -206,12 +209,12 @@ class MountMissing(Fault):
         self._disk.mount()
 
 
-class WrittenBeneath(Fault):
+class WrittenBeneath(DiskFault):
     title = "written beneath a mountpoint while it was missing"
     names_it = "StrandedData"
 
     def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack)
+        super().arrange(stack)
         _expect(self._disk)
 
     def cause(self) -> None:
@@ -264,12 +267,9 @@ class DataInMemory(Fault):
         run("systemctl", "start", self.unit)
 
 
-class DiskFull(Fault):
+class DiskFull(DiskFault):
     title = "a filesystem is full"
     names_it = "VolumeFull"
-
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack)
 
     def cause(self) -> None:
         self._disk.fill()
@@ -278,12 +278,9 @@ class DiskFull(Fault):
         (self.mountpoint / "filler").unlink()
 
 
-class InodesGone(Fault):
+class InodesGone(DiskFault):
     title = "a filesystem has no inode left"
     names_it = "VolumeInodesOut"
-
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack)
 
     def cause(self) -> None:
         self._disk.use_all_inodes()
@@ -293,19 +290,16 @@ class InodesGone(Fault):
             file.unlink()
 
 
-class BackingFileCut(Fault):
+class BackingFileCut(DiskFault):
     title = "the image below a filesystem is cut to half its size"
     names_it = "BackingFileCut"
-
-    def arrange(self, stack: ExitStack) -> None:
-        self._disk = self.disk(stack)
 
     def cause(self) -> None:
         os.truncate(self._disk.image, self._disk.image.stat().st_size // 2)
 
     def clear(self) -> None:
         os.truncate(self._disk.image, self._disk.image.stat().st_size * 2)
-        self._disk.repair()
+        super().clear()
 
 
 class RestartLoop(Fault):
