@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from holdfast_collector.core.chain import ChainRecord, ChainState
+from holdfast_collector.core.chain import ChainRecord
 from holdfast_collector.core.fsync_times import FsyncTimes
 from holdfast_collector.core.node import Node
+from holdfast_collector.core.survival import last_survived
 from holdfast_collector.core.witness_facts import current, volumes_of
 from holdfast_collector.text_format import Family, FamilyType, escape, labels
 
@@ -71,14 +72,9 @@ class WitnessSeries:
         return f"{self._lost.opening}{labels(('node', node), ('volume', volume))}}} {lost}\n"
 
     def _tested_lines(self, node: str, volume: str, records: Iterable[ChainRecord]) -> str:
-        newest: dict[str, float] = {}
-        for record in records:
-            if record.state is not ChainState.FROZEN:
-                for event, credit in record.survived.items():
-                    newest[event] = max(newest.get(event, 0.0), credit.at)
         return "".join(
             f"{self._tested.opening}{labels(('node', node), ('volume', volume), ('event', event))}}} {at:.3f}\n"
-            for event, at in sorted(newest.items())
+            for event, at in sorted(last_survived(records).items())
         )
 
     def _fsync_lines(self, node: str, volume: str, times: FsyncTimes) -> str:

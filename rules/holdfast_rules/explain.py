@@ -57,6 +57,8 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit: str = ""
     kind: str = ""
     """Of the resource whose fact it is."""
+    fact: str = ""
+    """Its name; empty: the part is no fact."""
     whence: Whence | None = None
     note: str = ""
     parts: "tuple[Part, ...]" = ()
@@ -114,7 +116,8 @@ class _Explaining:
         return grown[0] if node.function == "delta" else grown[0] / node.window_seconds
 
     def leaf(self, text: str, value: Value | None, subject: Subject, kind: str, fact: str, unit: str) -> Part:
-        return Part(text=text, value=value, unit=unit, kind=kind, whence=self.source(subject, kind, fact))
+        whence = self.source(subject, kind, fact)
+        return Part(text=text, value=value, unit=unit, kind=kind, fact=fact, whence=whence)
 
     def many(self, node: Gathered, text: str, value: Value | None) -> Part:
         subjects, complete = self.subject.others(node.kind, node.resting)

@@ -40,6 +40,11 @@ _RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
 Flush = Literal["honest", "unknown", "lying"]
 Integrity = Literal["checked", "unchecked", "corrupt"]
 
+CHECK_HOLDS_SECONDS = 35 * 86400.0
+"""How long a scrub speaks for what it read (catalogue A-34 and A-35: monthly, and some days' grace)."""
+CHECK_AGES = ("scrub_age_seconds", "pool_scrub_age_seconds")
+"""When the newest complete check was, as facts."""
+
 ROLES_THAT_MAY_VANISH = frozenset({"temp", "cache", "runtime"})
 """Roles of a state path that require nothing: the right medium for them is the fastest."""
 
@@ -177,7 +182,8 @@ def _of_volume(standing: Standing, below: Sequence[Ruling]) -> list[Reason]:
     reasons = []
     if "durability_class" not in facts:
         why = facts.get("durability_class_reason") or "the agent does not say what it is on"
-        reasons.append(_said(standing, Verdict.UNKNOWN, f"its durability class is not known: {why}"))
+        text = f"its durability class is not known: {why}; who knows declares it ([probes.devices] classes)"
+        reasons.append(_said(standing, Verdict.UNKNOWN, text))
     if "writable" not in facts:
         reasons.append(_said(standing, Verdict.UNKNOWN, "whether it takes writes is not known"))
     own, required = facts.get("durability_class"), standing.required_class
@@ -228,6 +234,19 @@ _OWN_REASONS: dict[str, Callable[[Standing, Sequence[Ruling]], list[Reason]]] = 
     "node": _of_node,
 }
 """Kind of resource → what its own facts say of it."""
+JUDGED_FACTS: dict[str, tuple[str, ...]] = {
+    "device": (),
+    "volume": ("durability_class", "writable"),
+    "state_path": ("role", "required_class", "mountpoint"),
+    "service": ("stateful",),
+    "node": ("reporting",),
+}
+"""Kind of resource → the facts of its own that must be known for a verdict."""
+HEEDED_FACTS: dict[str, tuple[str, ...]] = {
+    "device": ("pool_scrub_age_seconds", "pool_data_errors"),
+    "volume": ("durability_tested", "witness_corrupt", "scrub_age_seconds", "scrub_uncorrectable_errors"),
+}
+"""Kind of resource → the facts of its own that add to a verdict where there are any."""
 _DEPTH = {"device": 0, "volume": 1, "state_path": 2, "database": 2, "service": 3, "node": 4, "group": 5}
 
 
@@ -305,7 +324,7 @@ def _ruling(
         durability_class=own_class,
         required_class=required if isinstance(required, int) else max(needs, default=None),
         flush=_flush(standing, below),
-        integrity="corrupt" if facts.get("witness_corrupt") is True else _integrity(below),
+        integrity=_integrity(standing, below),
         last=before if faded else None,
     )
 
@@ -324,9 +343,27 @@ def _flush(standing: Standing, below: Sequence[Ruling]) -> Flush:
     return "unknown"
 
 
-def _integrity(below: Sequence[Ruling]) -> Integrity:
-    if any(ruling.integrity == "corrupt" for ruling in below):
+def own_integrity(facts: Mapping[str, Value]) -> Integrity | None:
+    """Whether a resource's content is what was written, by its own facts; None: they do not speak of it.
+
+    Only a filesystem that keeps checksums can be checked. Damage that a check found, or the witness, outvotes its date.
+    """
+    damaged = (facts.get("scrub_uncorrectable_errors"), facts.get("pool_data_errors"))
+    if facts.get("witness_corrupt") is True or any(isinstance(n, int) and n > 0 for n in damaged):
         return "corrupt"
+    ages = [facts.get(name) for name in CHECK_AGES]
+    known = [age for age in ages if isinstance(age, int | float)]
+    if not known:
+        return None
+    return "checked" if max(known) <= CHECK_HOLDS_SECONDS else "unchecked"
+
+
+def _integrity(standing: Standing, below: Sequence[Ruling]) -> Integrity:
+    own = own_integrity(standing.facts)
+    if own == "corrupt" or any(ruling.integrity == "corrupt" for ruling in below):
+        return "corrupt"
+    if own is not None:
+        return own
     if below and all(ruling.integrity == "checked" for ruling in below):
         return "checked"
     return "unchecked"

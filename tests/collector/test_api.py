@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from holdfast_collector.config import Config, Http
 from holdfast_collector.web import explanation, facts, shapes
+from holdfast_collector.web.evidence import Evidence
 from holdfast_collector.web.group_shape import GroupShape
 from holdfast_collector.web.history import HistoryShape
 from holdfast_collector.web.witness_shape import WitnessShape
@@ -452,6 +453,7 @@ DESCRIBED: dict[str, type[Struct]] = {
     "Node": shapes.NodeShape,
     "Node, whole": shapes.NodeDetail,
     "Verdict": shapes.VerdictShape,
+    "Evidence": Evidence,
     "Happened": HistoryShape,
     "Group": GroupShape,
     "Witness": WitnessShape,

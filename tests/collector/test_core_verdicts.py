@@ -70,6 +70,20 @@ def test_a_heartbeat_and_a_number_that_moves_turn_nothing() -> None:
     assert verdict(desk) == (Verdict.DURABLE, WARM)
 
 
+def test_a_scrub_counts_with_the_report_that_shows_it_and_until_it_is_too_old() -> None:
+    """Its age moves with each report, and verdicts are renewed only where that matters."""
+    desk, agent = Desk(rules=RULES), Agent()
+    said = []
+    for place, days in enumerate((None, 0.0, 34.0, 36.0)):
+        section = volumes(mono=10.0 * place)
+        if days is not None:
+            section.resources[0].facts["scrub_age_seconds"] = days * 86_400
+        desk.feed(agent.report(section), at=WARM + 10 * place)
+        said.append(desk.collector.rulings.of("n1")[("volume", "/srv")].ruling.integrity)
+
+    assert said == ["unchecked", "checked", "checked", "unchecked"]
+
+
 def test_an_alert_turns_the_verdict_in_the_same_event_and_its_end_turns_it_back() -> None:
     desk, agent = Desk(rules=RULES), Agent()
     desk.feed(agent.report(volumes()))

@@ -10,6 +10,7 @@ from holdfast_collector.core.chain import BreachKind, ChainState
 from holdfast_collector.core.effect import Commit
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import State
+from holdfast_collector.web.evidence import Grounds
 from holdfast_collector.web.shapes import node_detail
 from holdfast_wire import Ack, ChainHead, Expect, ReadCause, VolumeIdentity, Witness
 from holdfast_wire.message import DeathReason
@@ -514,7 +515,8 @@ def test_what_a_boot_was_is_kept_with_its_evidence_as_fields() -> None:
     for later in (41, 75):
         upon.feed(agent.read(at + later, previous_boot="dirty"), at + later)
 
-    fate = node_detail(upon.collector.nodes["n1"], [], [], []).last_boot
+    node = upon.collector.nodes["n1"]
+    fate = node_detail(node, [], [], [], Grounds(upon.collector, node, at + 75)).last_boot
 
     assert before is None
     assert fate is not None

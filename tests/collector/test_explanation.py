@@ -52,6 +52,7 @@ async def test_a_firing_alert_is_explained_from_its_facts_to_its_end(visited: Vi
         "text": "restarts_total",
         "value": 7,
         "kind": "service",
+        "fact": "restarts_total",
         "whence": {"resource": "a.service", "probe": "services", "age_seconds": 4.0, "problem": ""},
     }
     assert answer["ends"] == [

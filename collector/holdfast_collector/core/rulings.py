@@ -18,17 +18,19 @@ from holdfast_collector.core.recollection import Recollection, known_again, mean
 from holdfast_collector.core.record import HeldVerdict
 from holdfast_collector.core.ruled import Ruled, anew, kept, turned
 from holdfast_rules import Transition
-from holdfast_rules.verdict import Firing, Ruling, Standing, Verdict, rule
+from holdfast_rules.verdict import CHECK_AGES, Firing, Ruling, Standing, Verdict, own_integrity, rule
 from holdfast_wire.message import Value
 
 RELEVANT = frozenset(
     {
         "confidence", "device", "durability_class", "durability_class_reason", "durability_tested", "leaf_devices",
-        "mountpoint", "reporting", "required_class", "role", "service", "stateful", "witness_corrupt", "witness_loss",
-        "witness_lost", "writable",
+        "mountpoint", "pool_data_errors", "reporting", "required_class", "role", "scrub_uncorrectable_errors", "service",
+        "stateful", "witness_corrupt", "witness_loss", "witness_lost", "writable",
     }
 )  # fmt: skip
 """The facts that verdicts are made of, besides alerts: between two reports none of them moves."""
+_AGES = frozenset(CHECK_AGES)
+"""These move with each report, and matter when they pass a limit."""
 _FIRING_TURNS = {Transition.FIRED, Transition.RESOLVED}
 _ORDER = ("device", "volume", "state_path", "service", "node")
 """What rests on nothing first."""
@@ -126,9 +128,18 @@ class Rulings:
     def note(self, node: Node, changed: Mapping[ResourceKey, frozenset[str]]) -> None:
         """Facts changed. The node is due when one of them is what verdicts are made of."""
         if self._recollection.of(node.name) or any(
-            not RELEVANT.isdisjoint(names) or key not in node.resources for key, names in changed.items()
+            not RELEVANT.isdisjoint(names)
+            or key not in node.resources
+            or (not _AGES.isdisjoint(names) and self._check_turned(node, key))
+            for key, names in changed.items()
         ):
             self.due.add(node.name)
+
+    def _check_turned(self, node: Node, key: ResourceKey) -> bool:
+        """Whether a resource was checked since it was judged, or the check it was judged by is too old by now."""
+        ruled = self.of(node.name).get(key)
+        checked = own_integrity(node.resources[key]) == "checked"
+        return ruled is not None and checked != (ruled.ruling.integrity == "checked")
 
     def forget(self, node: str) -> None:
         """The node was taken out of service."""

@@ -7,11 +7,12 @@ does after it wrote everything. Two things look alike here: a host that crashed,
 there and started elsewhere.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import structs
 
-from holdfast_collector.core.chain import ChainRecord, Survived
+from holdfast_collector.core.chain import ChainRecord, ChainState, Survived
 from holdfast_wire import ChainReport, ReadCause
 
 
@@ -67,6 +68,17 @@ def survived(record: ChainRecord, event: str, at: float) -> ChainRecord:
     before = record.survived.get(event)
     credit = Survived(at, before.count + 1 if before else 1)
     return structs.replace(record, survived={**record.survived, event: credit})
+
+
+def last_survived(records: Iterable[ChainRecord]) -> dict[str, float]:
+    """Class of event → when a volume last came whole through one, by its chains. A frozen chain was written elsewhere too,
+    and proves nothing of this volume."""
+    newest: dict[str, float] = {}
+    for record in records:
+        if record.state is not ChainState.FROZEN:
+            for event, credit in record.survived.items():
+                newest[event] = max(newest.get(event, 0.0), credit.at)
+    return newest
 
 
 def tested_at(record: ChainRecord) -> float:

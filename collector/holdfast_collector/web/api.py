@@ -14,6 +14,7 @@ import msgspec
 from holdfast_collector.context import Context
 from holdfast_collector.core.event import Acknowledged, NodeForgotten, RestoreAnnounced
 from holdfast_collector.core.record import Resolved, Tracked
+from holdfast_collector.web.evidence import Grounds
 from holdfast_collector.web.explanation import Explanation, Unexplained, explanation
 from holdfast_collector.web.fleet import query, survey
 from holdfast_collector.web.problem import Problem
@@ -73,6 +74,7 @@ def node(context: Context, name: str) -> Any:
         [alert_shape(row, context.collector.explained(row.key)) for row in active],
         [resolved_shape(row) for row in resolved],
         context.collector.rulings.of(name).values(),
+        Grounds(context.collector, found, context.now()),
     )
 
 

@@ -6,10 +6,11 @@ from msgspec import Struct
 
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.node import Node, ResourceSubject
+from holdfast_collector.web.evidence import Sources
 from holdfast_collector.web.shapes import AlertShape, alert_shape, resolved_shape
-from holdfast_rules import AlertState, Finding, Rule, Subject, duration
+from holdfast_rules import AlertState, Finding, Rule, duration
 from holdfast_rules.errors import nearest
-from holdfast_rules.explain import Part, Whence, clears_when, explain, unknown_leaves
+from holdfast_rules.explain import Part, clears_when, explain, unknown_leaves
 
 NAMED_MAX = 20
 """Resources that an answer lists for the visitor to choose from."""
@@ -56,7 +57,7 @@ def explanation(collector: Collector, alert: str, node: str, resource: str, at: 
     """Raises Unexplained with the nearest name, or the resources to choose from."""
     found, rule = _found(collector, alert, node)
     subject = ResourceSubject(found, (rule.resource, _resource(collector, found, rule, resource)))
-    source = _Source(found, at)
+    source = Sources(found, at)
     rows = [
         row
         for row in collector.alerts.values()
@@ -174,46 +175,3 @@ def _ends(
 def _blind(part: Part) -> str:
     names = dict.fromkeys(leaf.text for leaf in unknown_leaves(part))
     return f"unknown until somebody can say: {', '.join(names) or part.text}"
-
-
-class _Source:
-    """Where the facts of a node come from."""
-
-    def __init__(self, node: Node, at: float) -> None:
-        self._node = node
-        self._at = at
-
-    def __call__(self, subject: Subject, kind: str, fact: str) -> Whence:
-        name = subject.name
-        if kind != subject.kind:
-            facts = subject.related(kind)
-            rests_on = [key[1] for key, known in self._node.resources.items() if known is facts]
-            if not rests_on:
-                return Whence(problem=f"no {kind} is known that it rests on")
-            name = rests_on[0]
-        for held in self._node.sections.values():
-            if fact in held.stated.get((kind, name), {}):
-                problem = "stale: nothing newer came for three periods" if held.stale else ""
-                age = max(0.0, self._at - held.observed_at)
-                return Whence(resource=name, probe=held.section.probe, age_seconds=age, problem=problem)
-        if fact in self._node.resources.get((kind, name), {}):
-            return Whence(resource=name, probe="collector", age_seconds=0.0)
-        return Whence(resource=name, problem=self._missing(kind, name, fact))
-
-    def _missing(self, kind: str, name: str, fact: str) -> str:
-        """What the probes that could state it say: the one that names it, else its resource's own, else any that is blind."""
-        sections = self._node.sections.values()
-        named = [
-            f"{held.section.probe}: {why}"
-            for held in sections
-            if (why := held.section.missing.get(fact) or held.section.missing.get(name))
-        ]
-        owners = self._node.owners.get((kind, name), ())
-        failing = [held for held in sections if not held.complete]
-        own = [held for held in failing if held.section.probe in owners]
-        blind = own or [held for held in failing if not held.stated]
-        said = [
-            f"{held.section.probe} {held.section.status.value}: {held.section.detail}".rstrip(": ")
-            for held in blind
-        ]
-        return "; ".join(named or said) or "no probe states it"

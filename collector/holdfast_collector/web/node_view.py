@@ -15,6 +15,7 @@ from holdfast_collector.web import alert_view
 from holdfast_collector.web.alert_view import AlertView
 from holdfast_collector.web.api import alerts_of
 from holdfast_collector.web.durability_view import DurabilityView, durability
+from holdfast_collector.web.evidence import Grounds
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_collector.web.history import HistoryShape
 from holdfast_collector.web.history_view import HappenedView, history_views
@@ -166,7 +167,12 @@ def node_view(context: Context, node: Node, past: Iterable[HistoryShape] | None)
         firing=alert_view.active(_in(rows, AlertState.FIRING), now),
         pending=alert_view.active(_in(rows, AlertState.PENDING), now),
         resolved=alert_view.resolved(ended[:RESOLVED_SHOWN], now),
-        verdicts=verdict_views(context.collector.rulings.of(node.name), now)[:VERDICTS_SHOWN],
+        verdicts=verdict_views(
+            context.collector.rulings.of(node.name),
+            Grounds(context.collector, node, now),
+            now,
+            VERDICTS_SHOWN,
+        ),
         witnesses=witness_views(node, now)[:VOLUMES_SHOWN],
         volumes=volumes[:VOLUMES_SHOWN],
         volumes_why="" if volumes else _why_none(node, "volume"),

@@ -12,6 +12,7 @@ from holdfast_collector.core.node import HeldSection, Node
 from holdfast_collector.core.reboot_fate import Fate
 from holdfast_collector.core.record import EventCount, Resolved, Tracked
 from holdfast_collector.core.ruled import Ruled
+from holdfast_collector.web.evidence import Evidence, Grounds
 from holdfast_collector.web.fleet import NodeState, state_of
 from holdfast_rules import Rule
 from holdfast_rules.verdict import Reason, Verdict
@@ -106,12 +107,18 @@ class VerdictShape(Struct, frozen=True, kw_only=True):
     """What it was when its evidence was last complete, where it is unknown now and was worse."""
     reasons: tuple[Reason, ...]
     """Worst first, of equally bad ones the deepest; the first is what to mend first."""
+    cause: str
+    """The rule that says the first of them; empty: none does, the facts alone say so, or there is no reason."""
     durability_class: int | None
     required_class: int | None
     flush: str
     """honest, unknown or lying."""
     integrity: str
     """checked, unchecked or corrupt."""
+    tested: dict[str, float]
+    """Class of event → when all volumes below had last come whole through one; what is absent was never tested."""
+    evidence: list[Evidence]
+    """What it rests on: facts of its own, then those of its reasons."""
 
 
 class NodeDetail(Struct, frozen=True, kw_only=True):
@@ -292,9 +299,10 @@ def section_shape(held: HeldSection) -> SectionShape:
     )
 
 
-def verdict_shape(ruled: Ruled) -> VerdictShape:
+def verdict_shape(ruled: Ruled, grounds: Grounds) -> VerdictShape:
     """What is said of one resource."""
     ruling = ruled.ruling
+    cause = ruling.cause
     return VerdictShape(
         kind=ruling.kind,
         name=ruling.resource,
@@ -302,15 +310,22 @@ def verdict_shape(ruled: Ruled) -> VerdictShape:
         since=ruled.since,
         last=ruling.last,
         reasons=ruling.reasons,
+        cause=cause.rule_id if cause else "",
         durability_class=ruling.durability_class,
         required_class=ruling.required_class,
         flush=ruling.flush,
         integrity=ruling.integrity,
+        tested=grounds.tested(ruling),
+        evidence=grounds.evidence(ruling),
     )
 
 
 def node_detail(
-    node: Node, alerts: list[AlertShape], resolved: list[AlertShape], verdicts: Iterable[Ruled]
+    node: Node,
+    alerts: list[AlertShape],
+    resolved: list[AlertShape],
+    verdicts: Iterable[Ruled],
+    grounds: Grounds,
 ) -> NodeDetail:
     """All that is known of a node."""
     birth = node.record.birth
@@ -337,7 +352,7 @@ def node_detail(
         events=[count for counts in node.counts.values() for count in counts.values()],
         alerts=alerts,
         resolved=resolved,
-        verdicts=[verdict_shape(ruled) for ruled in verdicts],
+        verdicts=[verdict_shape(ruled, grounds) for ruled in verdicts],
     )
 
 

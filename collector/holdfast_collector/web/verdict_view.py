@@ -1,11 +1,12 @@
 """Verdicts for a person: the worst first, each with what to mend first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from holdfast_collector.core.node import ResourceKey
 from holdfast_collector.core.ruled import Ruled
+from holdfast_collector.web.evidence import Evidence, Grounds
 from holdfast_collector.web.words import Moment, moment, plain
 from holdfast_rules.verdict import Verdict
 
@@ -40,21 +41,33 @@ class VerdictView(Struct, frozen=True, kw_only=True):
     classes: str
     """Its durability class, and what it would need where that is known."""
     flush: str
+    integrity: str
+    """Empty: nobody has checked."""
     reasons: list[str]
     more: int
     """Reasons that are not shown."""
+    lacks: list[str]
+    """Of what is unknown: what nobody can say at present, and why."""
     since: Moment
 
 
-def verdict_views(rulings: Mapping[ResourceKey, Ruled], now: float) -> list[VerdictView]:
-    """All verdicts of a node, the worst first, of equally bad ones the one that rests on the others."""
-    shown = [_view(ruled, now) for (kind, _), ruled in rulings.items() if kind in _KINDS]
-    places = {words: place for place, words in enumerate(WORDS.values())}
-    kinds = list(_KINDS.values())
-    return sorted(shown, key=lambda row: (places[row.words], kinds.index(row.kind), row.name))
+def verdict_views(
+    rulings: Mapping[ResourceKey, Ruled], grounds: Grounds, now: float, most: int
+) -> list[VerdictView]:
+    """The verdicts of a node, `most` at most, the worst first, of equally bad ones the one that rests on the others."""
+    verdicts, kinds = list(WORDS), list(_KINDS)
+    shown = sorted(
+        (ruled for (kind, _), ruled in rulings.items() if kind in _KINDS),
+        key=lambda ruled: (
+            verdicts.index(ruled.ruling.verdict),
+            kinds.index(ruled.ruling.kind),
+            ruled.ruling.resource,
+        ),
+    )
+    return [_view(ruled, grounds, now) for ruled in shown[:most]]
 
 
-def _view(ruled: Ruled, now: float) -> VerdictView:
+def _view(ruled: Ruled, grounds: Grounds, now: float) -> VerdictView:
     ruling = ruled.ruling
     reasons = [
         plain(f"{_place(reason.kind, reason.resource, ruled)}{reason.text}") for reason in ruling.reasons
@@ -74,10 +87,22 @@ def _view(ruled: Ruled, now: float) -> VerdictView:
             "lying": "lost what it confirmed",
             "unknown": "never tested",
         }[ruling.flush],
+        integrity={"checked": "checked", "corrupt": "damaged", "unchecked": ""}[ruling.integrity],
         reasons=reasons[:REASONS_SHOWN],
         more=max(0, len(reasons) - REASONS_SHOWN),
+        lacks=_lacks(grounds.evidence(ruling)) if ruling.verdict is Verdict.UNKNOWN else [],
         since=moment(ruled.since, now),
     )
+
+
+def _lacks(evidence: Iterable[Evidence]) -> list[str]:
+    """`writable, free_ratio: volumes denied: …`: what is lacking for the same reason is one line."""
+    facts: dict[str, list[str]] = {}
+    for row in evidence:
+        if row.problem:
+            facts.setdefault(row.problem, []).append(row.fact)
+    lines = [f"{', '.join(dict.fromkeys(names))}: {problem}" for problem, names in facts.items()]
+    return [plain(line) for line in lines[:REASONS_SHOWN]]
 
 
 def _place(kind: str, resource: str, ruled: Ruled) -> str:
