@@ -122,6 +122,7 @@ async def test_a_fact_that_comes_with_a_reason_is_missing_for_that_reason(visite
         "devices: vda does not show what it lies on",
     )
     assert verdict["reasons"][0]["text"].endswith("who knows declares it ([probes.devices] classes)")
+    assert "<small>not known: " not in (await Visitor(visited).get("/nodes/n1")).text, "the reason says it already"
 
 
 async def test_evidence_that_went_stale_keeps_its_date_and_no_value(visited: Visited) -> None:
@@ -147,6 +148,8 @@ async def test_what_a_refused_probe_would_say_is_told_of_each_resource_that_lack
 
     assert verdict["verdict"] == "unknown"
     assert {row["problem"] for row in verdict["evidence"]} == {"volumes denied: grant it"}
+    page = (await Visitor(visited).get("/nodes/n1")).text
+    assert "not known: <bdi>durability_class, writable: volumes denied: grant it</bdi>" in page
 
 
 async def test_what_a_volume_came_through_is_told_of_all_that_rests_on_it_alone(visited: Visited) -> None:

@@ -8,7 +8,7 @@ from holdfast_collector.core.node import ResourceKey
 from holdfast_collector.core.ruled import Ruled
 from holdfast_collector.web.evidence import Evidence, Grounds
 from holdfast_collector.web.words import Moment, moment, plain
-from holdfast_rules.verdict import Verdict
+from holdfast_rules.verdict import Ruling, Verdict
 
 REASONS_SHOWN = 3
 _KINDS = {"node": "the node", "service": "service", "state_path": "state path", "volume": "volume"}
@@ -90,16 +90,18 @@ def _view(ruled: Ruled, grounds: Grounds, now: float) -> VerdictView:
         integrity={"checked": "checked", "corrupt": "damaged", "unchecked": ""}[ruling.integrity],
         reasons=reasons[:REASONS_SHOWN],
         more=max(0, len(reasons) - REASONS_SHOWN),
-        lacks=_lacks(grounds.evidence(ruling)) if ruling.verdict is Verdict.UNKNOWN else [],
+        lacks=_lacks(grounds.evidence(ruling), ruling) if ruling.verdict is Verdict.UNKNOWN else [],
         since=moment(ruled.since, now),
     )
 
 
-def _lacks(evidence: Iterable[Evidence]) -> list[str]:
-    """`writable, free_ratio: volumes denied: …`: what is lacking for the same reason is one line."""
+def _lacks(evidence: Iterable[Evidence], ruling: Ruling) -> list[str]:
+    """`writable, free_ratio: volumes denied: …`: what is lacking for the same reason is one line, and none where the verdict's
+    own reasons say it."""
+    said = " ".join(reason.text for reason in ruling.reasons)
     facts: dict[str, list[str]] = {}
     for row in evidence:
-        if row.problem:
+        if row.problem and (row.problem.partition(": ")[2] or row.problem) not in said:
             facts.setdefault(row.problem, []).append(row.fact)
     lines = [f"{', '.join(dict.fromkeys(names))}: {problem}" for problem, names in facts.items()]
     return [plain(line) for line in lines[:REASONS_SHOWN]]
