@@ -122,7 +122,9 @@ async def test_a_fact_that_comes_with_a_reason_is_missing_for_that_reason(visite
         "devices: vda does not show what it lies on",
     )
     assert verdict["reasons"][0]["text"].endswith("who knows declares it ([probes.devices] classes)")
-    assert "<small>not known: " not in (await Visitor(visited).get("/nodes/n1")).text, "the reason says it already"
+    assert "<small>not known: " not in (await Visitor(visited).get("/nodes/n1")).text, (
+        "the reason says it already"
+    )
 
 
 async def test_evidence_that_went_stale_keeps_its_date_and_no_value(visited: Visited) -> None:

@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -151,6 +152,32 @@ class VirtualMachine:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def shut_down(self) -> None:
+        """As an operator does: every service is stopped and every filesystem unmounted; returns when the guest is off."""
+        assert self._process is not None, "the guest is off"
+        self.run("systemctl poweroff --no-block")
+        self._process.wait(BOOT_SECONDS)
+        self._process = None
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend to RAM, and wake up after so many seconds; returns when the guest is up again."""
+        with contextlib.suppress(TimeoutError):  # it may sleep before it has answered
+            self._ask(
+                "guest-exec", {"path": "/bin/sh", "arg": ["-c", "echo mem >/sys/power/state"]}, timeout=5
+            )
+        wait_for(
+            lambda: self.qmp("query-status")["status"] == "suspended",
+            BOOT_SECONDS,
+            "the guest to sleep",
+            pause=0.2,
+        )
+        asleep = time.monotonic()
+        wait_for(
+            lambda: time.monotonic() >= asleep + seconds, seconds + 1, "the guest's sleep to be long enough"
+        )
+        self.qmp("system_wakeup")
+        self.wait_up()
 
     def save(self, name: str) -> None:
         """Take a snapshot of a disk; the guest must be off."""

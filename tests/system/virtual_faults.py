@@ -27,6 +27,9 @@ from tests.system.virtual_guest import OF_A_SLOW_MACHINE, Guest, Key
 from tests.system.virtual_power import ACTS, PowerTrial
 from tests.system.virtual_tally import Row, say, table
 
+LOOKING = frozenset({"kernel_log", "volumes", "host"})
+OF_DISKS = frozenset({"md", "lvm", "smart"})
+"""Probes that work where there is such a disk."""
 ALERT_SECONDS = 600.0
 """The devices are asked three times a minute, and the guest is slow."""
 
@@ -152,7 +155,7 @@ def run(folder: Path, given: argparse.Namespace) -> list[Row]:
     ):
         kernel = machine.run("uname -r")
         say(f"the guest is up: kernel {kernel} by {given.accel}, on {platform.release()}")
-        guest = Guest(machine, stack)
+        guest = Guest(machine, stack, probes=LOOKING | (OF_DISKS if faults else frozenset()))
         disks = DiskTrial(guest, faults)
         disks.prepare()
         guest.lay()
@@ -173,11 +176,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _end(number: int, frame: object) -> None:
+    """Asked to end, clean up, for the guest is this process's; asked again, as `make` and a shell do, go on with it."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """0: each fault raised its alert, and nothing else was raised. 1: not so. 2: something is not installed."""
     given = parser().parse_args()
-    # Asked to end, it cleans up: the guest is this process's.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _end)
     if lacking := absent():
         say(f"cannot run: {lacking}")
         return 2

@@ -74,9 +74,11 @@ Key = tuple[str, str]
 class Guest:
     """A machine and the collector that hears of it."""
 
-    def __init__(self, machine: VirtualMachine, stack: Stack) -> None:
+    def __init__(self, machine: VirtualMachine, stack: Stack, *, probes: frozenset[str]) -> None:
+        """`probes` must have looked before anything begins."""
         self.machine = machine
         self.stack = stack
+        self._probes = probes
         self.known: set[Key] = set()
         """What fired or was about to when the trial began."""
         self.fired: dict[Key, str] = {}
@@ -150,6 +152,12 @@ class Guest:
         """Witnessed volume → the newest record of it that the collector holds; 0: none."""
         return {volume: int(self.facts(volume).get("witness_seq") or 0) for volume in WITNESSED}
 
+    def read_back(self) -> dict[str, float]:
+        """Witnessed volume → when the agent last read its chain, in seconds; 0: never."""
+        shown = self.stack.collector.get(f"/api/v1/witness?node={NODE}")["volumes"]
+        at = {volume["volume"]: float(volume["read_at"] or 0) for volume in shown}
+        return {volume: at.get(volume, 0.0) for volume in WITNESSED}
+
     def wait_for_promises(self, count: int = 2) -> None:
         """Until the collector holds so many more records of each witnessed volume."""
         before = self.promised()
@@ -218,7 +226,7 @@ class Guest:
             return ["everything"]
         sections = {section["probe"]: section for section in node["sections"]}
         working = {name for name, section in sections.items() if section["status"] == "ok"}
-        return sorted({"md", "lvm", "smart", "kernel_log", "volumes", "host"} - working)
+        return sorted(self._probes - working)
 
 
 def _key(alert: dict[str, Any]) -> Key:
