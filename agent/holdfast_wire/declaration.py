@@ -19,6 +19,10 @@ class ResourceKind(StrEnum):
     """Services of several nodes that hold copies of one state, as declared in the collector's configuration."""
 
 
+ON_NO_NODE = frozenset({ResourceKind.COLLECTOR, ResourceKind.GROUP})
+"""Kinds that belong to no node: the collector states their facts, and no rule about them asks a node's."""
+
+
 class FactType(StrEnum):
     """The type of a fact's value. A `float` fact also takes whole numbers."""
 

@@ -6,7 +6,7 @@ A state path ends on a volume and belongs to a service; a volume lies on a devic
 which needs no fact. So a rule on a state path may ask `volume.free_ratio`, and is asked again when that changes.
 """
 
-from holdfast_wire.declaration import ResourceKind
+from holdfast_wire.declaration import ON_NO_NODE, ResourceKind
 
 REFERENCES: dict[str, dict[str, str]] = {
     ResourceKind.VOLUME: {ResourceKind.DEVICE: "device"},
@@ -17,11 +17,9 @@ REFERENCES: dict[str, dict[str, str]] = {
 LACKING: dict[str, tuple[str, str]] = {ResourceKind.STATE_PATH: (ResourceKind.VOLUME, "missing_mountpoint")}
 """Kind → what it should rest on and does not, likewise. An alert on that explains its own, and no condition asks it."""
 
-_WITHOUT_NODE = frozenset({ResourceKind.NODE, ResourceKind.COLLECTOR, ResourceKind.GROUP})
-
 RELATED: dict[str, tuple[str, ...]] = {
     kind.value: (
-        *(() if kind in _WITHOUT_NODE else (ResourceKind.NODE.value,)),
+        *(() if kind in {ResourceKind.NODE, *ON_NO_NODE} else (ResourceKind.NODE.value,)),
         *(ResourceKind(other).value for other in REFERENCES.get(kind.value, {})),
     )
     for kind in ResourceKind

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from holdfast_rules import Rule, RuleSet
 from holdfast_rules.reach import can_hold, facts_of
+from holdfast_wire.declaration import ON_NO_NODE
 
 Level = Literal["dead", "partly", "idle"]
 REASONS_SHOWN = 3
@@ -39,7 +40,7 @@ def remarks(rules: RuleSet, own: Sequence[Rule], files: Sequence[str], answer: A
     found: list[Remark] = []
     idle: dict[str, list[Rule]] = {}
     for rule in own:
-        if rule.resource in {"collector", "group"}:
+        if rule.resource in ON_NO_NODE:
             continue
         if rule.resource not in kinds:
             idle.setdefault(rule.resource, []).append(rule)
@@ -51,7 +52,7 @@ def remarks(rules: RuleSet, own: Sequence[Rule], files: Sequence[str], answer: A
 
 def _of_rule(rule: Rule, kinds: Mapping[str, Any], unknown: Sequence[Any]) -> Iterator[Remark]:
     def sent(kind: str, fact: str) -> bool:
-        return kind in {"collector", "group"} or fact in kinds.get(kind, {"facts": {}})["facts"]
+        return kind in ON_NO_NODE or fact in kinds.get(kind, {"facts": {}})["facts"]
 
     tree = rule.expression.tree
     absent = [(kind, fact) for kind, fact in facts_of(tree) if not sent(kind, fact)]
@@ -90,8 +91,8 @@ def _cure(absent: Sequence[tuple[str, str]], unknown: Sequence[Any], kinds: Mapp
     rows = (told or denied)[:REASONS_SHOWN]
     if rows:
         return "; ".join(
-            f"probe {row['probe']} {'' if row['status'] == 'ok' else row['status'] + ' '}on {row['nodes']} nodes"
-            f" (e.g. {row['example']}): {row['reason']}"
+            f"probe {row['probe']} {'' if row['status'] == 'ok' else row['status'] + ' '}on"
+            f" {row['nodes']} {'node' if row['nodes'] == 1 else 'nodes'} (e.g. {row['example']}): {row['reason']}"
             for row in rows
         )
     missing = sorted({kind for kind, _ in absent if kind not in kinds}) if kinds else []

@@ -31,7 +31,7 @@ def check(paths: Sequence[str], facts: Callable[[], Any] | None = None, *, stric
     if facts is not None:
         return _held_against(remarks(rules, own, files, answer := facts()), answer["nodes"], strict=strict)
     for rule in own:
-        print(f"  {rule.severity:7}{rule.resource:10}{rule.alert}")
+        print(f"  {rule.severity:7}{rule.resource:12}{rule.alert}")
     return 0
 
 

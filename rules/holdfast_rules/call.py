@@ -21,6 +21,7 @@ from holdfast_rules.tree import (
     Type,
     type_of,
 )
+from holdfast_wire.declaration import ON_NO_NODE
 from holdfast_wire.fact import FACTS_OF, Fact, FactType
 
 SCALARS: tuple[ScalarFunction, ...] = get_args(ScalarFunction)
@@ -30,8 +31,7 @@ FUNCTIONS = tuple(dict.fromkeys((*SCALARS, *HISTORIES, *GATHERERS)))
 
 _ALONE = ("node", "collector")
 """Kinds of which there is one."""
-_ON_NO_NODE = ("collector", "group")
-PLURALS = {f"{kind}s": kind for kind in FACTS_OF if kind not in {*_ALONE, *_ON_NO_NODE}}
+PLURALS = {f"{kind}s": kind for kind in FACTS_OF if kind not in {*_ALONE, *ON_NO_NODE}}
 """What `for … in` goes over → kind."""
 
 
@@ -210,7 +210,7 @@ class Calls:
                 place, f"there are no {plural}; there are {', '.join(PLURALS)}", f"`{near}`" if near else ""
             )
             return None
-        if self.kind in _ON_NO_NODE:
+        if self.kind in ON_NO_NODE:
             self.fault(place, f"the {self.kind} is on no node that has others")
             return None
         if resting and self.kind not in self.related[kind]:

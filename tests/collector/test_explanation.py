@@ -116,6 +116,46 @@ async def test_what_ended_is_its_history(visited: Visited) -> None:
     assert any(line.startswith("before  episode") for line in explanation_lines(answer))
 
 
+@pytest.mark.parametrize(
+    ("when", "ends"),
+    [
+        (
+            'delta(kernel_data_loss_total, "1h") > 0',
+            ['clear when delta(kernel_data_loss_total, "1h") <= 0', "and when what it explains is over"],
+        ),
+        (
+            'smart_failing or kernel_data_loss_total > 0 and age(size_bytes) > "1d"',
+            ["clear when not smart_failing"],
+        ),
+    ],
+)
+async def test_the_memory_of_an_event_ends_no_sooner_than_what_it_keeps_quiet(
+    when: str, ends: list[str]
+) -> None:
+    """The clock alone would end it, and the volume that is still dead would page an hour later. What time can merely turn is
+    no memory: it ends when its condition does."""
+    rules = f"""
+rules:
+  - {{alert: DiskBad, id: T-1, resource: device, when: '{when}', severity: page, verdict: at_risk, summary: x}}
+  - {{alert: VolumeDead, id: T-2, resource: volume, when: dead, severity: page, verdict: at_risk, summary: x}}
+  - {{alert: Watchdog, id: T-3, resource: collector, when: "True", severity: info, summary: x}}
+"""
+    visited, agent = Visited(rules=rules), Agent()
+    visited.tick(WARM)
+    disk: dict[str, Value] = {"size_bytes": 1, "smart_failing": True}
+    volume: dict[str, Value] = {"device": "sdb1", "dead": False}
+    visited.feed(agent.report(probe("volumes", ("volume", "/srv", volume), ("device", "sdb1", disk))))
+    visited.feed(agent.event("sdb1", "kernel_data_loss", "lost async page write"))
+    alone = (await ask(visited, alert="DiskBad", node="n1", resource="sdb1")).json["ends"]
+    dead = {**volume, "dead": True}
+    visited.feed(agent.report(probe("volumes", ("volume", "/srv", dead), ("device", "sdb1", disk))))
+
+    answer = (await ask(visited, alert="DiskBad", node="n1", resource="sdb1")).json
+
+    assert answer["current"]["explains_total"] == 1
+    assert (alone, answer["ends"]) == (ends[:1], ends)
+
+
 async def test_the_collectors_own_alerts_are_explained_wherever_one_asks(visited: Visited) -> None:
     answer = (await ask(visited, alert="Watchdog", node="n1")).json
 

@@ -1,5 +1,6 @@
 """Groups: copies of one state on several nodes are judged as one, over restarts and reloads too."""
 
+from holdfast.explaining import explanation_lines
 from holdfast.history_lines import history_lines
 from holdfast_collector.core.effect import Effect, Turned
 from holdfast_collector.core.event import GroupsReplaced, NodeForgotten
@@ -272,6 +273,31 @@ async def test_groups_are_shown_in_the_api_on_the_page_and_to_prometheus() -> No
     assert "fewer than the 3 required" in section
     assert section.count("pg.service") == 3
     assert 'holdfast_verdict{resource_kind="group",resource="orders",verdict="at_risk"} 1\n' in metrics
+
+
+async def test_an_alert_on_a_group_is_explained_by_the_collector_which_counts_its_copies() -> None:
+    """As the runbook says: `holdfast explain QuorumLost collector orders`. With one group it need not be named."""
+    visited = Visited(rules=GROUP_RULES.replace("SEVERITY", "ticket"))
+    visited.context.collector.handle(GroupsReplaced(T0, (ORDERS,)))
+    visited.tick(WARM)
+    for node in NODES:
+        visited.feed(Agent(node, install=node).report(database(up=node == "db-3")))
+    visited.tick(WARM + 1)
+    visitor = Visitor(visited)
+    asked = "/api/v1/explain?alert=QuorumLost&node=collector"
+
+    named = (await visitor.get(f"{asked}&resource=orders")).json
+    alone = (await visitor.get(asked)).json
+    unknown = await visitor.get(f"{asked}&resource=order")
+
+    assert (named["resource_kind"], named["resource"], named["state"]) == ("group", "orders", "firing")
+    first = named["condition"]["parts"][0]["parts"][0]
+    assert (first["text"], first["value"], first["whence"]["probe"]) == ("copies_standing", 1, "collector")
+    assert alone["resource"] == "orders"
+    assert (unknown.status, unknown.json["error"].endswith("did you mean orders?")) == (404, True)
+    assert explanation_lines(named)[0] == (
+        "QuorumLost (G-02, page) on the collector, group orders: firing; the rule says holds"
+    )
 
 
 async def test_how_a_group_turned_can_be_asked() -> None:

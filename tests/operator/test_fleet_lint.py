@@ -63,7 +63,7 @@ def test_reason_is_the_agents_own() -> None:
 
     assert [lines[1] for lines in said] == [
         "    probe volumes on 2 nodes (e.g. db-2): needs a right",
-        "    probe kernel_log denied on 1 nodes (e.g. db-1): may not read",
+        "    probe kernel_log denied on 1 node (e.g. db-1): may not read",
     ]
 
 

@@ -35,7 +35,7 @@ def test_the_shipped_packs_are_good(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_good_pack_is_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rules_command.check([str(folder)]) == 0
-    assert capsys.readouterr().out == "1 rule in 1 file: good\n  page   volume    SrvFull\n"
+    assert capsys.readouterr().out == "1 rule in 1 file: good\n  page   volume      SrvFull\n"
 
 
 @pytest.mark.parametrize("name", ["", "own.yaml", "own.test.yaml"])

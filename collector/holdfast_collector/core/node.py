@@ -12,6 +12,7 @@ from holdfast_collector.core.lives import Lives
 from holdfast_collector.core.record import EventCount, NodeRecord, RestoreWindow
 from holdfast_rules import Others, Series
 from holdfast_wire import Section, SectionStatus, fact
+from holdfast_wire.declaration import ON_NO_NODE
 from holdfast_wire.message import SpoolState, Value
 from holdfast_wire.relation import LACKING, REFERENCES
 from holdfast_wire.vocabulary.probe import EXTRA_RIGHT_PROBES
@@ -22,7 +23,7 @@ ResourceKey = tuple[str, str]
 _AGENT_FACTS: dict[str, frozenset[str]] = {
     kind: frozenset(name for name, declared in facts.items() if declared.origin is fact.Origin.AGENT)
     for kind, facts in fact.FACTS_OF.items()
-    if kind not in {fact.ResourceKind.PROBE, fact.ResourceKind.COLLECTOR, fact.ResourceKind.GROUP}
+    if kind not in {fact.ResourceKind.PROBE, *ON_NO_NODE}
 }
 """What an agent may state. The rest is the collector's to say: an agent cannot call itself reporting."""
 

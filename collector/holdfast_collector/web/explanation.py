@@ -11,6 +11,7 @@ from holdfast_collector.web.shapes import AlertShape, alert_shape, resolved_shap
 from holdfast_rules import AlertState, Finding, Rule, duration
 from holdfast_rules.errors import nearest
 from holdfast_rules.explain import Part, clears_when, explain, unknown_leaves
+from holdfast_wire.declaration import ON_NO_NODE
 
 NAMED_MAX = 20
 """Resources that an answer lists for the visitor to choose from."""
@@ -101,7 +102,7 @@ def explanation(collector: Collector, alert: str, node: str, resource: str, at: 
 
 def _found(collector: Collector, alert: str, node: str) -> tuple[Node, Rule]:
     rule = collector.rules.by_name.get(alert)
-    if rule is not None and rule.resource in {"collector", "group"}:
+    if rule is not None and rule.resource in ON_NO_NODE:
         return collector.own, rule
     found = collector.nodes.get(node)
     if found is None:
@@ -163,7 +164,7 @@ def _ends(
         return steps
     if clear is not None and clear.value is not True:
         steps.append(f"and only when {rule.clear_when.strip()}")
-    if rule.timed and current.explains_total:
+    if rule.remembers and current.explains_total:
         steps.append("and when what it explains is over")
     if rule.keep_firing_for_seconds:
         steps.append(f"and observed so for {duration.spell(rule.keep_firing_for_seconds)}")
