@@ -6,11 +6,13 @@ import pytest
 from msgspec import structs
 
 from holdfast_collector.core.causality import (
+    NAMED_MAX,
     TOGETHER_SECONDS,
     began_together,
     beneath,
     counts,
     may_explain,
+    named,
     root,
 )
 from holdfast_collector.core.docket import Docket
@@ -153,6 +155,34 @@ def test_a_service_rests_on_paths_that_hold_its_state(facts: dict[str, Any], cou
     )
 
 
+def test_what_lies_beneath_is_what_facts_name_and_no_more() -> None:
+    """Another service's paths are not its own, whatever else names it; a filesystem of a server has no device."""
+    resources: dict[tuple[str, str], dict[str, Any]] = {
+        ("state_path", "pg:/srv"): {"service": "pg", "mountpoint": "/srv"},
+        ("state_path", "redis:/var"): {"service": "redis", "mountpoint": "/var"},
+        ("volume", "/srv"): {"leaf_devices": "sda, sdb", "device": "md0"},
+        ("volume", "/var"): {"service": "pg"},
+    }
+
+    assert beneath(resources, ("volume", "/srv")) == {("device", name) for name in ("sda", "sdb", "md0")}
+    assert beneath(resources, ("volume", "/var")) == set()
+    assert {kind_name for kind_name in beneath(resources, ("service", "pg")) if kind_name[0] != "device"} == {
+        ("state_path", "pg:/srv"),
+        ("volume", "/srv"),
+    }
+    assert beneath(resources, ("node", "n1")) == set()
+
+
+def test_a_notice_names_what_it_explains_and_counts_what_it_does_not_name() -> None:
+    rows = [tracked(resource=f"/srv/{number}") for number in range(NAMED_MAX + 2)]
+    of_node = tracked(alertname="NodeBad", kind="node", resource="")
+
+    assert named(rows[:1]) == "1 alert: VolumeBad on /srv/0"
+    assert named([of_node, rows[0]]) == "2 alerts: NodeBad on n1, VolumeBad on /srv/0"
+    assert named(rows[:NAMED_MAX]).endswith("VolumeBad on /srv/4")
+    assert named(rows).endswith("VolumeBad on /srv/4 and 2 more")
+
+
 CHAIN = """
 rules:
   - {alert: DiskBad, id: T-0, resource: device, when: smart_failing, severity: page, verdict: at_risk, summary: x}
@@ -160,14 +190,14 @@ rules:
 """
 
 
-def on_the_docket(before: Tracked) -> list[Tracked]:
-    """What is found to be part of a disk's alert that was just told, where this one on its volume stood."""
+def on_the_docket(before: Tracked, *told: str) -> list[Tracked]:
+    """What is found to be part of a disk's alert that was just told, where this one on its volume stood. `told`: with it."""
     docket, node = Docket(), known_node()
     node.resources = {("volume", "/srv"): {"device": "sdb"}, ("device", "sdb"): {"smart_failing": True}}
     for row in (disk(), before):
         docket.put(row)
     rules: RuleSet = load({"own.yaml": CHAIN})
-    return docket.told_before_their_cause([disk().key], [node], lambda _: rules)
+    return docket.told_before_their_cause([disk().key, *told], [node], lambda _: rules)
 
 
 def test_what_was_told_before_its_cause_is_named_as_its_part() -> None:
@@ -200,3 +230,52 @@ def test_a_memory_stands_on_what_it_explains_and_a_state_does_not() -> None:
     assert not docket.stands_on(cause, disk_rule())
     docket.put(structs.replace(effect, explained_by=""))
     assert not docket.stands_on(cause, disk_rule(MEMORY))
+
+
+def test_what_is_told_together_was_not_told_before() -> None:
+    effect = tracked(notified=True)
+
+    assert on_the_docket(effect, effect.key) == []
+
+
+def chained() -> tuple[Docket, list[Tracked]]:
+    """A disk explains a volume, which explains two paths."""
+    rows = [
+        disk(),
+        tracked(explained_by=disk().key),
+        tracked(alertname="PathBad", kind="state_path", resource="pg:/srv", explained_by=tracked().key),
+        tracked(alertname="PathBad", kind="state_path", resource="redis:/srv", explained_by=tracked().key),
+    ]
+    docket = Docket()
+    for row in reversed(rows):
+        docket.put(row)
+    return docket, rows
+
+
+def test_an_alert_explains_what_its_effects_explain_the_deepest_first() -> None:
+    docket, rows = chained()
+
+    assert docket.explained(rows[0].key) == rows[1:]
+    assert list(docket.causes(rows[3])) == [rows[1], rows[0]]
+    assert docket.explained(rows[3].key) == []
+
+
+def test_alerts_that_would_explain_each_other_are_gone_through_once() -> None:
+    """No rule of ours makes such a pair; what an operator's `inhibited_by` names may."""
+    docket, rows = chained()
+    docket.put(structs.replace(rows[0], explained_by=rows[1].key))
+
+    assert docket.explained(rows[0].key) == rows[1:]
+    assert [row.key for row in docket.causes(rows[1])] == [rows[0].key]
+    assert [row.key for row in docket.causes(rows[3])] == [rows[1].key, rows[0].key]
+
+
+def test_an_episode_that_is_over_leaves_nothing_in_the_books() -> None:
+    """They are kept for as long as the collector runs."""
+    docket, rows = chained()
+
+    for row in rows:
+        docket.remove(row)
+
+    new = Docket()
+    assert {**vars(docket), "beneath_group": None} == {**vars(new), "beneath_group": None}

@@ -77,7 +77,7 @@ class Docket:
 
     def _unexplain(self, key: str) -> None:
         before = self.alerts.get(key)
-        if before is not None and before.explained_by:
+        if before is not None:
             effects = self._effects.get(before.explained_by, set())
             effects.discard(key)
             if not effects:
@@ -93,7 +93,7 @@ class Docket:
         if rule is None:
             return None
         named = self._named(rule, tracked, node, place) if rule.inhibited_by else None
-        if named is not None or not rule.verdict or not DEPTH.get(alert.kind):
+        if named is not None:
             return named
         resting: Iterable[tuple[str, ResourceKey]] = (
             self.beneath_group(alert.resource)
@@ -169,7 +169,7 @@ class Docket:
         waiting = list(self._effects.get(key, ()))
         while waiting:
             effect = waiting.pop()
-            if effect not in found and effect != key:
+            if effect != key:
                 found[effect] = self.alerts[effect]
                 waiting.extend(self._effects.get(effect, ()))
         return sorted(found.values(), key=lambda row: order(row.alert))
