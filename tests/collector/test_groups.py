@@ -170,6 +170,77 @@ def test_a_reload_judges_what_is_new_and_drops_what_is_no_more() -> None:
     )
 
 
+OTHER = DeclaredGroup(
+    group=Group(name="carts", members=(("db-3", "pg.service"),), copies_required=1, quorum=1)
+)
+
+
+def test_a_group_whose_copies_said_nothing_new_stands_as_it_is() -> None:
+    """The one judged with a node is not the only one there is, and who is heard later is not forgotten."""
+    copies = Copies()
+    copies.declare(T0, ORDERS, OTHER)
+    early = copies.report("db-1", T0 + 1)
+    for node in NODES[1:]:
+        copies.report(node, T0 + 1)
+
+    copies.report("db-1", T0 + 2, up=False)
+
+    groups = copies.desk.collector.rulings.groups.rulings
+    assert early == []
+    assert {name: ruled.ruling.verdict for name, ruled in groups.items()} == {
+        "orders": Verdict.AT_RISK,
+        "carts": Verdict.DURABLE,
+    }
+
+
+def test_where_nothing_is_judged_the_verdicts_are_the_same_object() -> None:
+    """Whoever shows them goes by that, ten thousand heartbeats a second; during the watch and after it."""
+    copies = Copies()
+    copies.report("db-1", T0 + 1)
+    before = copies.desk.collector.rulings.groups.rulings
+    copies.do(copies.desk.tick(T0 + 2))
+    in_watch = copies.desk.collector.rulings.groups.rulings
+    copies.do(copies.desk.tick(WARM))
+    judged = copies.desk.collector.rulings.groups.rulings
+    copies.do(copies.desk.tick(WARM + 1))
+
+    assert in_watch is before
+    assert judged is not before
+    assert copies.desk.collector.rulings.groups.rulings is judged
+
+
+def test_a_reload_during_the_watch_lets_nobody_be_forgotten_when_it_is_over() -> None:
+    """What stood before the restart is unknown meanwhile; its copies do not come back."""
+    copies = Copies()
+    for node in NODES:
+        copies.report(node, WARM)
+    copies.start(AGAIN)
+    copies.do(copies.desk.tick(AGAIN + 1))
+
+    copies.declare(AGAIN + 2, ORDERS)
+    in_watch = copies.do(copies.desk.tick(AGAIN + 3))
+    after = copies.do(copies.desk.tick(AGAIN + 40))
+
+    assert (in_watch, after) == ([], [(Verdict.DURABLE, Verdict.UNKNOWN)])
+
+
+def test_a_copy_that_a_reload_adds_during_the_watch_is_missed_when_it_is_over() -> None:
+    """Nobody ever hears of it, so no report of its node asks for a verdict."""
+    alone = DeclaredGroup(
+        group=Group(name="orders", members=ORDERS.group.members[:1], copies_required=1, quorum=1)
+    )
+    copies = Copies(alone)
+    copies.report("db-1", T0 + 1)
+    stood = copies.standing()
+
+    copies.declare(T0 + 2, ORDERS)
+    copies.report("db-1", T0 + 25)
+    after = copies.do(copies.desk.tick(T0 + 31))
+
+    assert stood == (Verdict.DURABLE, T0 + 1)
+    assert after == [(Verdict.DURABLE, Verdict.AT_RISK)]
+
+
 def test_a_group_that_is_configured_no_more_at_the_next_start_leaves_the_books() -> None:
     copies = Copies()
     for node in NODES:

@@ -56,14 +56,18 @@ class Groups:
 
     def replace(self, declared: Sequence[DeclaredGroup]) -> None:
         """These are declared from now on."""
-        self.declared = {one.group.name: one for one in declared}
-        self._waiting = {name for name in self.declared if name in self._held or name not in self.rulings}
+        before, self.declared = self.declared, {one.group.name: one for one in declared}
+        self._members = {
+            name: members
+            for name, members in self._members.items()
+            if name in self.declared and self.declared[name] == before[name]
+        }
+        self._waiting = self.declared.keys() - self._members.keys()
         self._by_node = {}
         for name, one in self.declared.items():
             for node in dict.fromkeys(node for node, _ in one.group.members):
                 self._by_node.setdefault(node, []).append(name)
         self._replaced = self.settled = True
-        self._members = {name: members for name, members in self._members.items() if name in self.declared}
 
     def facts(self, pages: Callable[[str, str], bool]) -> dict[str, dict[str, Value]]:
         """What rules ask of each group of which enough is known, by name."""
