@@ -73,6 +73,12 @@ def attach(file: Path) -> str:
     return device
 
 
+def _mounted(mountpoint: Path) -> bool:
+    """As the kernel has it: `os.path.ismount` takes a filesystem that is dead for none."""
+    lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    return any(line.split()[4] == str(mountpoint) for line in lines)
+
+
 def unmount(mountpoint: Path) -> None:
     """As soon as nobody has it open."""
     _once_left_alone("umount", str(mountpoint))
@@ -189,7 +195,7 @@ class LoopDisk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if os.path.ismount(self.mountpoint):
+        if _mounted(self.mountpoint):
             try:
                 self.unmount()
             except AssertionError:  # somebody keeps it open; it ends with them, but nobody finds it mounted

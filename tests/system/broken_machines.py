@@ -128,14 +128,14 @@ class Machine:
 
     def _take_mount_away(self) -> None:
         disk = self._disk("missing")
-        database, _ = self._database(disk)
+        database, resources = self._database(disk)
 
         def put_back() -> None:
             shutil.rmtree(disk.mountpoint / "appendonlydir")  # what was written below
             disk.mount()
 
         self.faults["mount that is missing"] = Fault(
-            database.around(disk.unmount), database.around(put_back), database.resources
+            database.around(disk.unmount), database.around(put_back), resources
         )
 
     def _hide_database(self) -> None:

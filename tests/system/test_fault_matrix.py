@@ -49,7 +49,7 @@ MATRIX = {
     "ext4 in emergency read-only": Expected("KernelReportsDataLoss", "device", upwards("at_risk"), frozenset({"VolumeDead"})),
     "XFS that shut down": Expected("KernelReportsDataLoss", "device", upwards("at_risk"), frozenset({"VolumeDead"})),
     "disk that answers EIO": Expected("KernelReportsDataLoss", "device", upwards("at_risk"), frozenset({"VolumeDead"})),
-    "mount that is missing": Expected("StateMountMissing", "state_path", upwards("at_risk", "state_path", "service")),
+    "mount that is missing": Expected("StateVolumeMissing", "volume", upwards("at_risk"), frozenset({"StateMountMissing"})),
     "database that writes beneath a mount": Expected("StateHiddenByMount", "state_path", upwards("at_risk", "state_path", "service")),
     "database whose fsync does nothing": Expected("ServiceSyncsDisabled", "service", {"service": "not_durable"}),
     "data in memory": Expected("StateOnVolatileMedium", "state_path", upwards("not_durable", "state_path", "service")),

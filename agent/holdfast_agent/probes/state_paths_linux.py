@@ -40,6 +40,7 @@ from holdfast_agent.probes.cleaners import cleaners
 from holdfast_agent.probes.container_socket_linux import read_containers
 from holdfast_agent.probes.engines.engine import Found
 from holdfast_agent.probes.media_raw import MediaRaw
+from holdfast_agent.probes.missing_volumes import missing_volumes
 from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.mountinfo import parse_fstab
 from holdfast_agent.probes.paced_refresh import paced
@@ -108,6 +109,8 @@ class StatePaths(Poll[StatePathsRaw], Watch):
     timeout_seconds = 30.0
     settings_type = StatePathSettings
     emits = (
+        ("volume", "missing_under_state"),
+        ("volume", "missing_for"),
         ("node", "services_out_of_sight"),
         ("node", "services_out_of_sight_right"),
         *(
@@ -133,6 +136,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
         Signal(
             by=MOUNT,
             facts=(
+                *facts_of("volume", "missing_under_state", "missing_for"),
                 *facts_of("service", "state_paths_unresolved", "state_unresolved"),
                 *facts_of(
                     "state_path", "exists", "resolved", "resolved_path", "machine_path", "crosses_mounts", "mountpoint",
@@ -246,7 +250,7 @@ class StatePaths(Poll[StatePathsRaw], Watch):
                 missing[service.name[:200]] = "; ".join(service.missing)[:1000]
         if raw.media is not None:
             resources = backup_facts(resources, around.machine, raw.media)
-        resources.append(self._node(resources))
+        resources += [*missing_volumes(resources), self._node(resources)]
         if left == 0:
             missing["state paths"] = "there are more than a report carries; those of databases come first"
         if raw.systemd_missing:

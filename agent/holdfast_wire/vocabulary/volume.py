@@ -339,6 +339,14 @@ FACTS: list[Fact] = [
                 "Free part of what is handed out to metadata.",
             ),
             ("scrub_age_seconds", FLOAT, "seconds", "m", "When the newest complete scrub began, as an age."),
+            (
+                "missing_under_state",
+                BOOL,
+                "",
+                "m",
+                "Nothing is mounted here, and services keep lasting state below.",
+            ),
+            ("missing_for", STR, "", "", "Those services, and what each keeps there."),
             ("scrub_uncorrectable_errors", INT, "", "", "What it could not mend."),
             (
                 "xfs_retries_forever",
