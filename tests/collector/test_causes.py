@@ -8,6 +8,7 @@ from msgspec import structs
 from holdfast_collector.core.causality import (
     NAMED_MAX,
     TOGETHER_SECONDS,
+    around,
     began_together,
     beneath,
     counts,
@@ -171,6 +172,53 @@ def test_what_lies_beneath_is_what_facts_name_and_no_more() -> None:
         ("volume", "/srv"),
     }
     assert beneath(resources, ("node", "n1")) == set()
+
+
+def test_a_path_lies_within_those_of_its_service_on_its_volume() -> None:
+    """A prefix of the name is no folder; what has a volume of its own has a fate of its own."""
+    facts = {"service": "pg", "mountpoint": "/srv"}
+    resources: dict[tuple[str, str], dict[str, Any]] = {
+        ("state_path", "a"): {**facts, "path": "/srv/pg"},
+        ("state_path", "b"): {**facts, "path": "/srv/pg/wal"},
+        ("state_path", "c"): {**facts, "path": "/srv/pg/wal/archive"},
+        ("state_path", "d"): {**facts, "path": "/srv/pg-old"},
+        ("state_path", "e"): {**facts, "path": "/srv/pg/fast", "mountpoint": "/srv/pg/fast"},
+        ("state_path", "f"): {**facts, "path": "/", "service": "other"},
+        ("volume", "/srv"): {"path": "/srv/pg/x", "service": "pg", "mountpoint": "/srv"},
+    }
+
+    assert around(resources, ("state_path", "c")) == [("state_path", "a"), ("state_path", "b")]
+    for outermost in ("a", "d", "e", "f", "unheard"):
+        assert around(resources, ("state_path", outermost)) == []
+    assert around(resources, ("volume", "/srv")) == []
+
+
+PATHS = """
+rules:
+  - {alert: InMemory, id: T-1, resource: state_path, when: volatile, severity: page, verdict: not_durable, summary: x}
+  - {alert: Moved, id: T-2, resource: state_path, when: moved, severity: page, verdict: not_durable, summary: x}
+"""
+
+
+def test_what_befalls_a_database_s_folder_is_one_alert_and_not_one_for_each_folder_in_it() -> None:
+    """Its log lies inside its data, as with most of them. Another rule's word on the outer one explains nothing."""
+    docket, node = Docket(), known_node()
+    facts: dict[str, Any] = {"service": "pg", "mountpoint": "/srv"}
+    node.resources = {
+        ("state_path", "pg:/srv/pg"): {**facts, "path": "/srv/pg"},
+        ("state_path", "pg:/srv/pg/wal"): {**facts, "path": "/srv/pg/wal"},
+    }
+    said: dict[str, Any] = {"alertname": "InMemory", "kind": "state_path"}
+    outer = tracked(resource="pg:/srv/pg", notified=True, **said)
+    inner = tracked(resource="pg:/srv/pg/wal", **said)
+    moved = tracked(resource="pg:/srv/pg/wal", **{**said, "alertname": "Moved", "rule_id": "T-2"})
+    for row in (outer, inner, moved):
+        docket.put(row)
+    rules = load({"own.yaml": PATHS})
+
+    assert docket.cause(inner, node, rules) is outer
+    assert docket.cause(outer, node, rules) is None
+    assert docket.cause(moved, node, rules) is None
 
 
 def test_a_notice_names_what_it_explains_and_counts_what_it_does_not_name() -> None:

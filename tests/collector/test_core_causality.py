@@ -481,3 +481,21 @@ def test_a_journal_that_was_aborted_is_a_risk_before_anybody_writes() -> None:
             "device",
             "KernelReportsDataLoss",
         )
+
+
+def test_of_folders_in_each_other_the_outer_one_is_told_in_whatever_order_they_are_reported() -> None:
+    desk, agent = Desk(rules=CHAIN), Agent()
+    inner, outer = "pg.service:/srv/pg/wal", "pg.service:/srv/pg"
+    facts: dict[str, Value] = {"service": "pg.service", "mountpoint": "/srv", "role": "data"}
+    paths = {
+        inner: {**facts, "path": "/srv/pg/wal", "mount_missing": True},
+        outer: {**facts, "path": "/srv/pg", "mount_missing": True},
+    }
+
+    desk.feed(agent.report(said("state_paths", "state_path", paths)))
+
+    rows = [row for row in desk.collector.alerts.values() if row.alert.alertname == "PathBad"]
+    assert {row.alert.resource: (row.notified, row.inhibited_by) for row in rows} == {
+        outer: (True, ""),
+        inner: (False, "PathBad"),
+    }

@@ -146,8 +146,16 @@ class Watch:
         return not left and told == ended and well
 
 
+class Play(NamedTuple):
+    """What came of all of them."""
+
+    outcomes: dict[str, Outcome]
+    strays: list[tuple[str, str]]
+    """(alert, resource) of the pages about `NODE` that are about these disks and about no fault's resource."""
+
+
 @pytest.fixture(scope="module")
-def outcomes() -> Iterator[dict[str, Outcome]]:
+def play() -> Iterator[Play]:
     """Every fault, done and mended. State below /tmp is a fault of its own, so all lies elsewhere."""
     needs.root()
     needs.condition(os.access("/dev/kmsg", os.R_OK), "needs the kernel log (/dev/kmsg)")
@@ -181,7 +189,7 @@ def outcomes() -> Iterator[dict[str, Outcome]]:
         yield played(Watch(stack, hook), faults)
 
 
-def played(watch: Watch, faults: dict[str, Fault]) -> dict[str, Outcome]:
+def played(watch: Watch, faults: dict[str, Fault]) -> Play:
     for name, fault in faults.items():
         watch.wait(watch.known, name, fault, "known")
     known = {page["key"] for page in notices(watch.hook)}
@@ -209,15 +217,22 @@ def played(watch: Watch, faults: dict[str, Fault]) -> dict[str, Outcome]:
             ended=[(page["alertname"], page["status"]) for page in pages],
             after=watch.verdicts(fault),
         )
-    return found
+    counted = [page["key"] for fault in faults.values() for page in watch.pages(fault)]
+    told = notices(watch.hook, node=NODE, severity="page", status="firing")
+    return Play(
+        found,
+        [
+            (page["alertname"], page["resource"])
+            for page in told
+            if page["key"] not in [*known, *counted] and str(watch.stack.folder) in page["resource"]
+        ],
+    )
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_fault_is_one_page_about_its_cause_and_a_verdict_on_all_above_it(
-    outcomes: dict[str, Outcome], name: str
-) -> None:
+def test_fault_is_one_page_about_its_cause_and_a_verdict_on_all_above_it(play: Play, name: str) -> None:
     """What holds besides is kept quiet, and says by what."""
-    wanted, outcome = MATRIX[name], outcomes[name]
+    wanted, outcome = MATRIX[name], play.outcomes[name]
 
     assert outcome.pages == [(wanted.page, wanted.kind)]
     assert {alert: outcome.explained.get(alert) for alert in wanted.explained} == dict.fromkeys(
@@ -227,13 +242,16 @@ def test_fault_is_one_page_about_its_cause_and_a_verdict_on_all_above_it(
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_fault_that_was_mended_is_told_to_be_over_and_leaves_no_verdict_behind(
-    outcomes: dict[str, Outcome], name: str
-) -> None:
+def test_fault_that_was_mended_is_told_to_be_over_and_leaves_no_verdict_behind(play: Play, name: str) -> None:
     """Once: what was kept quiet is not told after all."""
-    wanted, outcome = MATRIX[name], outcomes[name]
+    wanted, outcome = MATRIX[name], play.outcomes[name]
 
     assert outcome.ended == [(wanted.page, "firing"), (wanted.page, "resolved")]
     assert {kind: outcome.after.get(kind) for kind in wanted.verdicts} == dict.fromkeys(
         wanted.verdicts, "durable"
     )
+
+
+def test_no_page_but_those_is_told(play: Play) -> None:
+    """Not of a log inside the data, either, nor of what else rests on the same disk."""
+    assert play.strays == []

@@ -12,6 +12,8 @@ purpose, for what is kept quiet wrongly is a page that nobody gets:
 - a sticky cause explains while its condition holds, not while it only waits for that word
 - the memory of an event explains what began with the event: what looks back over a window ends by the clock and not by a
   repair, and a disk that lost a write an hour ago does not explain what dies on it now
+- a state path that lies within another one of the same service, on the same volume, shares its fate: what the same rule says of
+  the outer one explains what it says of the inner one
 - for the same reason such a memory stands, and explains, as long as anything that it keeps quiet still holds: that the hour
   is over is no repair and no news, and must not page a second time for the same fault
 
@@ -72,6 +74,22 @@ def beneath(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> set
             return paths.union(*(beneath(resources, path) for path in paths))
         case _:
             return set()
+
+
+def around(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> list[Place]:
+    """The state paths that one lies within: of the same service, on the same volume."""
+    facts = resources.get(place, _NOTHING)
+    path = str(facts.get("path", ""))
+    if place[0] != "state_path":
+        return []
+    return [
+        other
+        for other, said in resources.items()
+        if other[0] == "state_path"
+        and other != place
+        and path.startswith(str(said.get("path", "")).rstrip("/") + "/")
+        and (said.get("service"), said.get("mountpoint")) == (facts.get("service"), facts.get("mountpoint"))
+    ]
 
 
 def may_explain(cause: Tracked, cause_rule: Rule, effect: Alert, effect_rule: Rule) -> bool:

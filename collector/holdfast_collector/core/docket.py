@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from msgspec import structs
 
-from holdfast_collector.core.causality import DEPTH, began_together, beneath, may_explain, order, root
+from holdfast_collector.core.causality import DEPTH, around, began_together, beneath, may_explain, order, root
 from holdfast_collector.core.node import Node, ResourceKey
 from holdfast_collector.core.quiet import on_its_own, stands_on
 from holdfast_collector.core.record import Tracked
@@ -100,10 +100,13 @@ class Docket:
             if alert.kind == "group"
             else ((alert.node, other) for other in beneath(node.resources, place))
         )
+        keys = [key for other in resting for key in self._on.get(other, ())]
+        for other in around(node.resources, place):
+            outer = self.at(alert.node, *other, alert.rule_id)
+            keys += [outer.key] if outer is not None else []
         return root(
             (self.alerts[key], cause)
-            for other in resting
-            for key in self._on.get(other, ())
+            for key in keys
             if (cause := rules.by_id.get(self.alerts[key].alert.rule_id)) is not None
             and may_explain(self.alerts[key], cause, alert, rule)
         )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from holdfast_collector.core.affected import Affected, Asked
-from holdfast_collector.core.causality import DEPTH, named
+from holdfast_collector.core.causality import DEPTH, named, order
 from holdfast_collector.core.docket import Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
@@ -339,11 +339,10 @@ class Court:
         left, self._left = self._left, {}
         told: set[str] = set()
         changed: list[Tracked] = []
-        # The deepest first: whether it was told decides what it explains.
-        for alert_key in sorted(untold, key=self._depth):
-            before = self.alerts.get(alert_key)
-            if before is None:
-                continue
+        standing = [self.alerts[alert_key] for alert_key in untold if alert_key in self.alerts]
+        # The deepest first, and of paths the outer one: whether it was told decides what it explains.
+        for before in sorted(standing, key=lambda row: order(row.alert)):
+            alert_key = before.key
             node = untold[alert_key][1]
             cause = self._docket.cause(before, node, self.in_force(node.name).rules)
             if cause is None and before_its_end(before, node, self.resolved):
@@ -368,10 +367,6 @@ class Court:
                 commit.notices.extend(self._notices(self.alerts[alert_key], "firing", at))
             if untold[alert_key][0] is Transition.FIRED and alert_key in self.alerts:
                 effects.append(Transitioned(self.alerts[alert_key], Transition.FIRED))
-
-    def _depth(self, alert_key: str) -> int:
-        tracked = self.alerts.get(alert_key)
-        return DEPTH.get(tracked.alert.kind, len(DEPTH)) if tracked else 0
 
     def _name_explained(self, changed: Iterable[Tracked], commit: Commit) -> None:
         """Write into alerts what they explain. Who is told later, or again, reads it; nobody is told anew for it."""
