@@ -1,4 +1,4 @@
-"""What programs with root's rights say of devices: `lvs` and `smartctl`.
+"""What programs with root's rights say of devices: `lvs`, `dmsetup` and `smartctl`.
 
 The agent has no such rights. `holdfast-devices.service` runs the programs instead (`holdfast-agent ask-devices`) and
 leaves their answers in its runtime directory, one file per program, for the agent to read. An agent that root runs –
@@ -41,6 +41,8 @@ _LV_FIELDS = (
 LVS = (
     "lvs", "-a", "--nolocking", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", _LV_FIELDS,
 )  # fmt: skip
+# Without `--noflush` the question would make a thin pool commit (dmsetup(8)).
+MAPPER = ("dmsetup", "status", "--noflush")
 # A disk that sleeps is left asleep; its last answer stays.
 SMARTCTL = ("smartctl", "--json", "-n", "standby", "-i", "-H", "-A", "-g", "wcache")
 
@@ -100,6 +102,13 @@ def ask(arguments: tuple[str, ...], seconds: float = _ANSWER_SECONDS) -> Answer:
 def ask_lvm(before: Answers) -> Answers:
     """`lvs`, of all volumes."""
     return {"lvs": ask(LVS)}
+
+
+def ask_mapper(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
+    """`dmsetup status`; not where nothing is mapped, for the question alone would load device-mapper."""
+    if not names_in(sysfs / "block", "dm-*"):
+        return {"status": Answer(status=0, asked=boot_clock())}
+    return {"status": ask(MAPPER)}
 
 
 def ask_smart(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
