@@ -297,6 +297,13 @@ FACTS: list[Fact] = [
             ("filesystem_last_error", STR, "", "", "The newest error ext4 has on record; empty: none."),
             ("filesystem_warnings_total", INT, "", "", "Warnings ext4 has given since it was mounted."),
             (
+                "delayed_allocation_bytes",
+                INT,
+                "bytes",
+                "m",
+                "Written data without a place on the ext4 yet, in steps of 16 MiB: a power cut would take it.",
+            ),
+            (
                 "stranded_entries",
                 INT,
                 "",
