@@ -53,6 +53,7 @@ _LVM = [
 _WRITE_CACHE = [
     ("write_cache", STR, "", "", "What the kernel believes: write back (it sends flushes) or write through (none)."),
     ("write_cache_claimed", STR, "", "", "What a SCSI device said of itself when it was found."),
+    ("fua", BOOL, "", "", "The kernel may order single writes to the medium (forced unit access), which only a disk with a volatile cache gets."),
     ("drive_cache_enabled", BOOL, "", "", "The ATA drive says that its volatile write cache is on."),
 ]  # fmt: skip
 _SMART = [
