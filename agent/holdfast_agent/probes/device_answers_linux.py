@@ -146,6 +146,10 @@ class DeviceAnswers:
         self._asking = asking
         self._own: Answers = {}
 
+    def forget(self, subject: str) -> None:
+        """What was asked of it here is old now. The other unit's answers are its own to renew."""
+        self._own = {name: answer for name, answer in self._own.items() if name != subject}
+
     def get(self, age_seconds_max: float) -> Answers:
         """Answers no older than that. Raises Denied with what would allow them."""
         if sys.platform != "linux":
