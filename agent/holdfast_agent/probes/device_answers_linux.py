@@ -44,6 +44,8 @@ LVS = (
 # Without `--noflush` the question would make a thin pool commit (dmsetup(8)).
 MAPPER = ("dmsetup", "status", "--noflush")
 # A disk that sleeps is left asleep; its last answer stays.
+# The log of errors only of ATA and SCSI disks: an NVMe's counts commands that it does not know, too.
+SMARTCTL_LOG = ("-l", "error")
 SMARTCTL = ("smartctl", "--json", "-n", "standby", "-i", "-H", "-A", "-g", "wcache")
 
 
@@ -120,7 +122,8 @@ def ask_smart(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
         if known is not None and 0 <= now - known.asked < SMART_PERIOD_SECONDS - PERIOD_SECONDS / 2:
             answers[disk] = known
             continue
-        answer = ask((*SMARTCTL, f"/dev/{disk}"))
+        log = () if disk.startswith("nvme") else SMARTCTL_LOG
+        answer = ask((*SMARTCTL, *log, f"/dev/{disk}"))
         sleeps = answer.status == 2 and "standby" in answer.output.lower()
         answers[disk] = msgspec.structs.replace(known, asked=now) if sleeps and known else answer
     return answers

@@ -35,7 +35,7 @@ from holdfast_agent.probes.device_answers_linux import (
     smart_disks,
 )
 from holdfast_agent.probes.nvme_events_linux import NvmeWarning, disks_of, warning_in
-from holdfast_agent.probes.smart_facts import Baseline, grown, understood
+from holdfast_agent.probes.smart_facts import LOGGED, Baseline, grown, grown_since, understood
 from holdfast_agent.probes.sysfs_linux import names_in
 from holdfast_agent.probes.uevent_linux import Uevent, take, uevents
 from holdfast_wire import Resource
@@ -72,6 +72,7 @@ class Smart(Poll[SmartRaw], Watch):
             "smart_available", "smart_unavailable_reason", "smart_passed", "smart_failing", "smart_failing_reason", "smart_reallocated_sectors",
             "smart_reported_uncorrectable", "smart_command_timeouts", "smart_pending_sectors",
             "smart_offline_uncorrectable", "smart_bad_attributes", "smart_media_errors", "smart_new_errors",
+            "smart_logged_errors", "smart_new_logged_errors",
             "nvme_spare_low", "nvme_too_hot", "nvme_reliability_degraded", "nvme_media_read_only",
             "nvme_backup_failed", "wear_ratio", "unsafe_shutdowns_total", "power_on_seconds",
             "temperature_celsius", "drive_cache_enabled",
@@ -111,6 +112,9 @@ class Smart(Poll[SmartRaw], Watch):
             growth, baseline = grown(baselines.get(disk, Baseline()), reading, int(raw.at // 86_400))
             if growth is not None:
                 facts["smart_new_errors"] = growth
+            if (logged := grown_since(baseline, reading, LOGGED)) is not None:
+                facts["smart_new_logged_errors"] = logged
+            if baseline.days:
                 baselines[disk] = baseline
             if reading.trouble:
                 missing[f"{disk}.smart_passed"] = reading.trouble

@@ -70,6 +70,8 @@ _SMART = [
     ("smart_bad_attributes", INT, "", "", "How many of the five above are not 0."),
     ("smart_media_errors", INT, "", "m", "NVMe: reads and writes whose data could not be recovered."),
     ("smart_new_errors", INT, "", "m", "Growth of 187, 197, 198 and media errors in the last seven days, or since first seen."),
+    ("smart_logged_errors", INT, "", "m", "Errors in an ATA disk's own log since it was made, of its cable and of refused commands, too."),
+    ("smart_new_logged_errors", INT, "", "m", "Growth of these in the last seven days, or since first seen."),
     ("nvme_spare_low", BOOL, "", "m", "Critical warning bit 0: spare blocks are below the threshold."),
     ("nvme_too_hot", BOOL, "", "m", "Bit 1: the temperature is out of bounds."),
     ("nvme_reliability_degraded", BOOL, "", "m", "Bit 2: too many media errors, or an internal fault."),
