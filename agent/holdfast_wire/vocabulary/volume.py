@@ -1,6 +1,7 @@
 """What is said of a volume: one mounted filesystem."""
 
 from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.vocabulary.volume_zfs import ZFS
 
 FACTS: list[Fact] = [
     *facts(
@@ -356,13 +357,6 @@ FACTS: list[Fact] = [
             ),
             ("xfs_retries", STR, "", "", "Its limits for each kind of error, in words."),
             (
-                "zfs_sync_disabled",
-                BOOL,
-                "",
-                "",
-                "The dataset has sync=disabled: fsync returns before anything is written.",
-            ),
-            (
                 "nfs_exported_async",
                 BOOL,
                 "",
@@ -378,6 +372,7 @@ FACTS: list[Fact] = [
             ),
         ],
     ),
+    *ZFS,
 ]
 EVENTS: tuple[EventType, ...] = (
     EventType(
