@@ -49,10 +49,11 @@ def test_a_disk_is_what_has_a_device_behind_it(tmp_path: Path) -> None:
     for name in ("sda/device", "sda/queue", "loop0/queue", "dm-0/queue"):
         (tmp_path / "block" / name).mkdir(parents=True)
     (tmp_path / "block" / "sda" / "queue" / "write_cache").write_text("write back\n")
+    (tmp_path / "block" / "sda" / "queue" / "fua").write_text("1\n")
 
     raw = WriteCache(ProbeContext(node="n", sysfs=tmp_path)).read()
 
-    assert raw.disks == {"sda": {"write_cache": "write back"}}
+    assert raw.disks == {"sda": {"write_cache": "write back", "fua": "1"}}
 
 
 def test_this_machines_disks_are_found() -> None:
