@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast_agent.probes.device_answers_linux import ask_lvm, ask_smart, stored
+from holdfast_agent.probes.device_answers_linux import ask_lvm, ask_mapper, ask_smart, stored
 
-_QUESTIONS = {"lvm": ask_lvm, "smart": ask_smart}
+_QUESTIONS = {"lvm": ask_lvm, "mapper": ask_mapper, "smart": ask_smart}
 
 
 def run(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""What programs with root's rights say of devices: `lvs` and `smartctl`.
+"""What programs with root's rights say of devices: `lvs`, `dmsetup` and `smartctl`.
 
 The agent has no such rights. `holdfast-devices.service` runs the programs instead (`holdfast-agent ask-devices`) and
 leaves their answers in its runtime directory, one file per program, for the agent to read. An agent that root runs –
@@ -41,7 +41,11 @@ _LV_FIELDS = (
 LVS = (
     "lvs", "-a", "--nolocking", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", _LV_FIELDS,
 )  # fmt: skip
+# Without `--noflush` the question would make a thin pool commit (dmsetup(8)).
+MAPPER = ("dmsetup", "status", "--noflush")
 # A disk that sleeps is left asleep; its last answer stays.
+# The log of errors only of ATA and SCSI disks: an NVMe's counts commands that it does not know, too (A-45).
+SMARTCTL_LOG = ("-l", "error")
 SMARTCTL = ("smartctl", "--json", "-n", "standby", "-i", "-H", "-A", "-g", "wcache")
 
 
@@ -102,6 +106,13 @@ def ask_lvm(before: Answers) -> Answers:
     return {"lvs": ask(LVS)}
 
 
+def ask_mapper(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
+    """`dmsetup status`; not where nothing is mapped, for the question alone would load device-mapper."""
+    if not names_in(sysfs / "block", "dm-*"):
+        return {"status": Answer(status=0, asked=boot_clock())}
+    return {"status": ask(MAPPER)}
+
+
 def ask_smart(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
     """`smartctl`, of every disk that may have a record; one that sleeps keeps the answer it had."""
     now = boot_clock()
@@ -111,7 +122,8 @@ def ask_smart(before: Answers, sysfs: Path = Path("/sys")) -> Answers:
         if known is not None and 0 <= now - known.asked < SMART_PERIOD_SECONDS - PERIOD_SECONDS / 2:
             answers[disk] = known
             continue
-        answer = ask((*SMARTCTL, f"/dev/{disk}"))
+        log = () if disk.startswith("nvme") else SMARTCTL_LOG
+        answer = ask((*SMARTCTL, *log, f"/dev/{disk}"))
         sleeps = answer.status == 2 and "standby" in answer.output.lower()
         answers[disk] = msgspec.structs.replace(known, asked=now) if sleeps and known else answer
     return answers
@@ -136,6 +148,10 @@ class DeviceAnswers:
         self._name = name
         self._asking = asking
         self._own: Answers = {}
+
+    def forget(self, subject: str) -> None:
+        """What was asked of it here is old now. The other unit's answers are its own to renew."""
+        self._own = {name: answer for name, answer in self._own.items() if name != subject}
 
     def get(self, age_seconds_max: float) -> Answers:
         """Answers no older than that. Raises Denied with what would allow them."""

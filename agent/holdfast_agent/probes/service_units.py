@@ -80,6 +80,12 @@ class ServiceUnit(Struct, frozen=True, kw_only=True):
     """The same by the wall clock."""
     active_since_usec: int = 0
     """By the wall clock; 0 if never."""
+    control_group: str = ""
+    """Below the root of the control groups; empty without processes."""
+    oom_kills: int | None = None
+    """Of its control group; None when that is not known."""
+    oom_score_adj: int | None = None
+    """The main process's, or what the unit says."""
 
     @property
     def enabled(self) -> bool:
@@ -145,4 +151,8 @@ def service_facts(unit: ServiceUnit) -> dict[str, Value]:
     }
     if unit.exit_code:
         facts["exit_status"] = unit.exit_status
+    if unit.oom_kills is not None:
+        facts["oom_kills_total"] = unit.oom_kills
+    if unit.oom_score_adj is not None and unit.main_pid:
+        facts["oom_score_adj"] = unit.oom_score_adj
     return facts

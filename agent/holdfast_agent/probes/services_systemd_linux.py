@@ -33,6 +33,7 @@ from holdfast_agent.probe import (
 )
 from holdfast_agent.probes.paced_refresh import paced
 from holdfast_agent.probes.service_changes import Seen, Told, baseline, changes
+from holdfast_agent.probes.service_memory_linux import ServiceMemory
 from holdfast_agent.probes.service_units import ServiceSettings, ServiceUnit, matters, service_facts
 from holdfast_agent.probes.systemd_bus_linux import (
     UNIT,
@@ -78,7 +79,8 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
         ("service", fact)
         for fact in (
             "description", "up", "failed", "active_state", "sub_state", "result", "exit_status", "enabled", "main_pid",
-            "restarts_total", "start_timestamp_seconds", "restart_looping", "start_limit_hit",
+            "restarts_total", "start_timestamp_seconds", "restart_looping", "start_limit_hit", "oom_score_adj",
+            "oom_kills_total",
         )
     )  # fmt: skip
     events = ("unit_failed", "unit_restarted", "unit_oom_kill")
@@ -86,7 +88,9 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
         Lag(
             by="a unit of which nothing is heard is asked for its details in turn",
             facts=tuple(
-                pair for pair in emits if pair[1] not in ("up", "failed", "active_state", "sub_state")
+                pair
+                for pair in emits
+                if pair[1] not in ("up", "failed", "active_state", "sub_state", "oom_kills_total")
             ),
             looks=_LOOKS_FOR_ALL,
         ),
@@ -94,7 +98,11 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
     told_by = (
         Signal(
             by="systemd's signals about units",
-            facts=tuple(pair for pair in emits if pair[1] not in ("description", "enabled")),
+            facts=tuple(
+                pair
+                for pair in emits
+                if pair[1] not in ("description", "enabled", "oom_score_adj", "oom_kills_total")
+            ),
             events=events,
         ),
     )
@@ -104,6 +112,7 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
         settings = context.settings
         self._settings = settings if isinstance(settings, ServiceSettings) else ServiceSettings()
         self._details: dict[str, ServiceUnit] = {}
+        self._memory = ServiceMemory(context.procfs, context.sysfs)
         self._turn = 0
         self._failed: set[str] = set()
         self._stale: set[str] = set()
@@ -133,11 +142,17 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
         if not reported:
             raise NoData("systemd has no service here that runs, has failed or is enabled")
         self._failed = {unit.id for unit in reported if unit.id in self._failed or unit.ended_badly}
+        without_account = any(unit.control_group and unit.oom_kills is None for unit in reported)
         return Observation(
+            missing={
+                "oom_kills_total": "the kernel keeps no account of memory for some services (cgroups(7))"
+            }
+            if without_account
+            else {},
             resources=[
                 Resource(kind=ResourceKind.SERVICE, name=unit.id[:512], facts=service_facts(unit))
                 for unit in sorted(reported, key=lambda unit: unit.id)
-            ]
+            ],
         )
 
     async def watch(self, emit: Emit, refresh: Refresh) -> None:
@@ -184,6 +199,7 @@ class ServicesSystemd(Poll[ServicesRaw], Watch):
             raise
         known = {id_: unit for id_, unit in self._details.items() if id_ not in due}
         self._details = known | {unit.id: unit for unit in fresh if unit is not None}
+        self._details |= self._memory.looked_at(self._details, due)
         return [self._details[unit.id] for unit in listed if unit.id in self._details]
 
     def _due(self, listed: list[ListedUnit]) -> set[str]:
@@ -243,6 +259,8 @@ def _unit(listed: ListedUnit, unit: Properties, service: Properties) -> ServiceU
         exit_code=service.get("ExecMainCode", 0),
         exit_status=service.get("ExecMainStatus", 0),
         ended_usec=service.get("ExecMainExitTimestampMonotonic", 0),
+        control_group=service.get("ControlGroup", ""),
+        oom_score_adj=service.get("OOMScoreAdjust"),
     )
 
 

@@ -29,6 +29,8 @@ GROWING = (
     "smart_media_errors",
 )
 """What counts as new damage when it grows."""
+LOGGED = "smart_logged_errors"
+"""Grows with errors of the cable and with commands that the disk refused, too, and so is no damage by itself."""
 _PLAIN_COUNT_MAX = 2**32
 """188 is three 16-bit counts in one on Seagate's disks; such a value says nothing that can be compared."""
 _BITS = (
@@ -142,11 +144,14 @@ def _ata(record: Record) -> dict[str, Value]:
         value = _count(_dig(row, "raw", "value")) if fact else None
         if fact is not None and value is not None and value < _PLAIN_COUNT_MAX:
             facts[fact] = value
+    logged = _count(_dig(record, "ata_smart_error_log", "summary", "count"))
     defects = _count(_dig(record, "scsi_grown_defect_list"))
     if defects is not None:
         facts["smart_reallocated_sectors"] = defects
     if facts:
         facts["smart_bad_attributes"] = sum(1 for value in facts.values() if value)
+    if logged is not None:
+        facts[LOGGED] = logged
     enabled = _dig(record, "write_cache", "enabled")
     if isinstance(enabled, bool):
         facts["drive_cache_enabled"] = enabled
@@ -200,10 +205,10 @@ class Baseline(Struct, frozen=True):
 def grown(before: Baseline, reading: Reading, day: int) -> tuple[int | None, Baseline]:
     """How much the counts grew since the oldest day kept, and the baseline to keep from now on.
 
-    None without any count. Another device under the same name begins anew, and so does a count that became smaller: a
+    None without any count of damage. Another device under the same name begins anew, and so does a count that became smaller: a
     sector that was pending and could be rewritten is no new damage when the next one fails – that one is.
     """
-    counts = {name: int(reading.facts[name]) for name in GROWING if name in reading.facts}
+    counts = {name: int(reading.facts[name]) for name in (*GROWING, LOGGED) if name in reading.facts}
     if not counts:
         return None, before
     days = before.days if before.identity == reading.identity else {}
@@ -211,12 +216,19 @@ def grown(before: Baseline, reading: Reading, day: int) -> tuple[int | None, Bas
     if not kept and days:
         # Nobody looked for a week, or the clock was set: the newest known counts are still the better baseline.
         kept = {day: days[max(days)]}
-    kept.setdefault(day, counts)
+    kept[day] = counts | kept.get(day, {})
     # A count that fell takes the baseline down with it.
     kept = {
         when: {name: min(value, counts.get(name, value)) for name, value in seen.items()}
         for when, seen in kept.items()
     }
-    oldest = kept[min(kept)]
-    growth = sum(value - oldest.get(name, value) for name, value in counts.items())
-    return growth, Baseline(reading.identity, kept)
+    baseline = Baseline(reading.identity, kept)
+    growth = [each for name in GROWING if (each := grown_since(baseline, reading, name)) is not None]
+    return (sum(growth) if growth else None), baseline
+
+
+def grown_since(baseline: Baseline, reading: Reading, name: str) -> int | None:
+    """How much one count grew since the oldest day on which it is known; None without it."""
+    value = reading.facts.get(name)
+    known = [seen[name] for _, seen in sorted(baseline.days.items()) if name in seen]
+    return int(value) - known[0] if value is not None and known else None

@@ -2,15 +2,30 @@
 
 A disk's counts of errors begin anywhere; what matters is that they grow. The agent notes them by day and tells the growth
 over the last seven days, or since it first saw the disk. Reading a record takes rights over devices that the agent
-does not have, so another unit asks (`device_answers_linux`). Virtual disks keep no record: that is said as such and is
+does not have, so another unit asks (`device_answers_linux`). An NVMe also tells by itself (`nvme_events_linux`): that is an
+event at once, and has an agent that asks by itself ask again. Virtual disks keep no record: that is said as such and is
 neither health nor failure.
 """
+
+import asyncio
+import contextlib
 
 import msgspec
 from msgspec import Struct
 
-from holdfast_agent.errors import Denied
-from holdfast_agent.probe import Lag, NoData, Observation, Poll, ProbeContext
+from holdfast_agent.errors import Denied, ProbeStop
+from holdfast_agent.probe import (
+    Emit,
+    Happening,
+    Lag,
+    NoData,
+    Observation,
+    Poll,
+    ProbeContext,
+    Refresh,
+    Signal,
+    Watch,
+)
 from holdfast_agent.probes.device_answers_linux import (
     PERIOD_SECONDS,
     SMART_PERIOD_SECONDS,
@@ -19,8 +34,10 @@ from holdfast_agent.probes.device_answers_linux import (
     ask_smart,
     smart_disks,
 )
-from holdfast_agent.probes.smart_facts import Baseline, grown, understood
+from holdfast_agent.probes.nvme_events_linux import NvmeWarning, disks_of, warning_in
+from holdfast_agent.probes.smart_facts import LOGGED, Baseline, grown, grown_since, understood
 from holdfast_agent.probes.sysfs_linux import names_in
+from holdfast_agent.probes.uevent_linux import Uevent, take, uevents
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value
@@ -41,7 +58,7 @@ class SmartRaw(Struct, frozen=True, kw_only=True):
     """Unix seconds: which day it is."""
 
 
-class Smart(Poll[SmartRaw]):
+class Smart(Poll[SmartRaw], Watch):
     """Health records of disks."""
 
     name = "smart"
@@ -55,6 +72,7 @@ class Smart(Poll[SmartRaw]):
             "smart_available", "smart_unavailable_reason", "smart_passed", "smart_failing", "smart_failing_reason", "smart_reallocated_sectors",
             "smart_reported_uncorrectable", "smart_command_timeouts", "smart_pending_sectors",
             "smart_offline_uncorrectable", "smart_bad_attributes", "smart_media_errors", "smart_new_errors",
+            "smart_logged_errors", "smart_new_logged_errors",
             "nvme_spare_low", "nvme_too_hot", "nvme_reliability_degraded", "nvme_media_read_only",
             "nvme_backup_failed", "wear_ratio", "unsafe_shutdowns_total", "power_on_seconds",
             "temperature_celsius", "drive_cache_enabled",
@@ -63,6 +81,9 @@ class Smart(Poll[SmartRaw]):
     lags = (
         Lag(by="smartctl is asked once an hour", facts=emits, seconds=SMART_PERIOD_SECONDS + PERIOD_SECONDS),
     )
+
+    events = ("nvme_warning",)
+    told_by = (Signal(by="an NVMe's asynchronous event", events=events),)
 
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)
@@ -91,6 +112,9 @@ class Smart(Poll[SmartRaw]):
             growth, baseline = grown(baselines.get(disk, Baseline()), reading, int(raw.at // 86_400))
             if growth is not None:
                 facts["smart_new_errors"] = growth
+            if (logged := grown_since(baseline, reading, LOGGED)) is not None:
+                facts["smart_new_logged_errors"] = logged
+            if baseline.days:
                 baselines[disk] = baseline
             if reading.trouble:
                 missing[f"{disk}.smart_passed"] = reading.trouble
@@ -103,6 +127,44 @@ class Smart(Poll[SmartRaw]):
             raise NoData("there is no disk")
         self.context.cursors.store(_NOTE, msgspec.json.encode(baselines))
         return Observation(resources=resources, missing=missing)
+
+    async def watch(self, emit: Emit, refresh: Refresh) -> None:
+        """Report what an NVMe tells of its health, and ask it again."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[NvmeWarning] = asyncio.Queue()
+
+        def heard(event: Uevent) -> None:
+            if (warning := warning_in(event)) is not None:
+                told.put_nowait(warning)
+
+        with contextlib.ExitStack() as held:
+            try:
+                listener = held.enter_context(uevents())
+            except ProbeStop:
+                pass  # the records tell it, only later
+            else:
+                loop.add_reader(listener.fileno(), take, listener, heard)
+                held.callback(loop.remove_reader, listener.fileno())
+            while True:
+                warning = await told.get()
+                for disk in disks_of(self.context.sysfs, warning.controller):
+                    self._answers.forget(disk)
+                    await emit(self._happening(disk, warning))
+                refresh()
+
+    def _happening(self, disk: str, warning: NvmeWarning) -> Happening:
+        return Happening(
+            type="nvme_warning",
+            resource_kind=ResourceKind.DEVICE,
+            resource=disk,
+            at=self.context.wall_clock(),
+            summary=f"{warning.controller} says that {warning.words}",
+            fields={
+                "boot_id": self.context.boot_id,
+                "controller": warning.controller,
+                "event": warning.number,
+            },
+        )
 
     def _load(self) -> dict[str, Baseline]:
         try:

@@ -4,6 +4,11 @@
 cache. Writing to the attribute changes the kernel's belief and not the device (the kernel's
 Documentation/block/writeback_cache_control.rst), so that an administrator can turn durability off without a trace but this
 one. What an ATA disk says stands among the facts of `smart`; a virtual disk claims what its host makes it claim.
+
+smartctl (7.3) tells nothing of an NVMe's cache, but the kernel does: it believes in forced unit access (`queue/fua`) only
+with a volatile cache (drivers/nvme/host/core.c by the bit VWC, drivers/scsi/sd.c; blk_validate_limits since 6.11), and
+what is written to `write_cache` leaves that belief as it is (queue_wc_store in block/blk-sysfs.c). So `write through`
+beside a 1 is somebody's doing.
 """
 
 import os
@@ -21,7 +26,7 @@ class WriteCacheRaw(Struct, frozen=True, kw_only=True):
     """What was read of the disks."""
 
     disks: dict[str, dict[str, str]]
-    """Kernel name → `write_cache`, `cache_type`, whichever is there."""
+    """Kernel name → `write_cache`, `fua`, `cache_type`, whichever is there."""
 
 
 class WriteCache(Poll[WriteCacheRaw]):
@@ -32,7 +37,7 @@ class WriteCache(Poll[WriteCacheRaw]):
     cost = "nobody knows that the kernel no longer flushes a disk's cache"
     period_seconds = 60.0
     timeout_seconds = 5.0
-    emits = (("device", "write_cache"), ("device", "write_cache_claimed"))
+    emits = (("device", "write_cache"), ("device", "write_cache_claimed"), ("device", "fua"))
 
     def read(self) -> WriteCacheRaw:
         block = self.context.sysfs / "block"
@@ -43,7 +48,7 @@ class WriteCache(Poll[WriteCacheRaw]):
             # What has a device behind it is a disk; the others are made of disks, files or memory.
             if not os.path.exists(f"{block}/{name}/device"):
                 continue
-            found = attributes(block / name / "queue", ["write_cache"])
+            found = attributes(block / name / "queue", ["write_cache", "fua"])
             for address in names_in(block / name / "device" / "scsi_disk"):
                 found |= attributes(block / name / "device" / "scsi_disk" / address, ["cache_type"])
             disks[name] = found
@@ -58,6 +63,8 @@ class WriteCache(Poll[WriteCacheRaw]):
                 facts["write_cache"] = found["write_cache"]
             else:
                 missing[f"{name}.write_cache"] = "the kernel does not say (before 4.7)"
+            if found.get("fua") in ("0", "1"):
+                facts["fua"] = found["fua"] == "1"
             if "cache_type" in found:
                 # `write back, no read (daft)` is sd's name for a cache without reads (drivers/scsi/sd.c).
                 facts["write_cache_claimed"] = found["cache_type"].partition(",")[0]

@@ -1,9 +1,13 @@
 """ZFS: how every pool stands, and which datasets make fsync lie (catalogue A-35).
 
 The state comes from /proc/spl/kstat/zfs/POOL/state, which takes no lock: it can be read while a suspended pool lets
-every `zpool` command hang. Everything else is asked of `zpool status -p`, `zpool list` and `zfs get sync`, each in a
+every `zpool` command hang. Everything else is asked of `zpool status -p`, `zpool list` and `zfs get`, each in a
 child of its own that is left to its fate when it does not answer; while one hangs no other is sent. They need
 /dev/zfs, no right.
+
+`copies=2` keeps each block twice in the pool, on different disks only where there are several (zfsprops(7)). It mends bad
+sectors; a pool of one disk dies with it, and a pool of several plain ones with any of them. So it changes no class:
+that comes from the pool's layout alone (`zpool_layout`).
 
 A pool is a device by its name: its datasets rest on it. `zpool events -f` tells of changes at once where the agent may
 ask for them, which takes a program that runs for as long as there are pools; else a look finds them within 30 s.
@@ -42,7 +46,16 @@ _PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _QUESTIONS = {
     "status": ("zpool", "status", "-p"),
     "list": ("zpool", "list", "-Hp", "-o", "name,capacity"),
-    "sync": ("zfs", "get", "-Hp", "-o", "name,value", "-t", "filesystem", "sync"),
+    "properties": (
+        "zfs",
+        "get",
+        "-Hp",
+        "-o",
+        "name,property,value",
+        "-t",
+        "filesystem",
+        "sync,logbias,copies",
+    ),
 }
 
 
@@ -55,7 +68,7 @@ class ZfsRaw(Struct, frozen=True, kw_only=True):
     states: dict[str, str] = field(default_factory=dict)
     """Pool → its state by kstat."""
     answers: dict[str, str] = field(default_factory=dict)
-    """`status`, `list`, `sync` → what the program printed."""
+    """`status`, `list`, `properties` → what the program printed."""
     unanswered: dict[str, str] = field(default_factory=dict)
     """The same → why there is no answer, and the cure."""
 
@@ -77,6 +90,8 @@ class Zfs(Poll[ZfsRaw], Watch):
             )
         ),
         ("volume", "zfs_sync_disabled"),
+        ("volume", "zfs_logbias"),
+        ("volume", "zfs_copies"),
     )  # fmt: skip
     told_by = (
         Signal(by=MOUNT),
@@ -138,10 +153,10 @@ class Zfs(Poll[ZfsRaw], Watch):
             )
             for name, state in raw.states.items()
         ]
-        syncs = _pairs(raw.answers.get("sync", ""))
+        properties = _properties(raw.answers.get("properties", ""))
         for volume in raw.mounted.volumes():
-            if volume.mount.fstype == "zfs" and volume.mount.source in syncs:
-                facts: dict[str, Value] = {"zfs_sync_disabled": syncs[volume.mount.source] == "disabled"}
+            facts = _dataset_facts(properties.get(volume.mount.source, {}))
+            if volume.mount.fstype == "zfs" and facts:
                 name = volume.mount.mountpoint[:512]
                 resources.append(Resource(kind=ResourceKind.VOLUME, name=name, facts=facts))
         missing = {f"zfs {subject}": why for subject, why in raw.unanswered.items()}
@@ -199,6 +214,27 @@ def _pool_facts(state: str, pool: Pool | None, capacity: str, at: float) -> dict
             facts["pool_scrub_age_seconds"] = max(0.0, at - pool.scrubbed_at)
     if capacity.rstrip("%").isdigit():
         facts["pool_capacity_ratio"] = int(capacity.rstrip("%")) / 100
+    return facts
+
+
+def _properties(text: str) -> dict[str, dict[str, str]]:
+    """Dataset → property → value."""
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        columns = line.split("\t")
+        if len(columns) == 3:
+            found.setdefault(columns[0], {})[columns[1]] = columns[2]
+    return found
+
+
+def _dataset_facts(properties: dict[str, str]) -> dict[str, Value]:
+    facts: dict[str, Value] = {}
+    if sync := properties.get("sync"):
+        facts["zfs_sync_disabled"] = sync == "disabled"
+    if logbias := properties.get("logbias"):
+        facts["zfs_logbias"] = logbias
+    if (copies := properties.get("copies", "")).isdigit():
+        facts["zfs_copies"] = int(copies)
     return facts
 
 

@@ -132,4 +132,9 @@ EVENTS: tuple[EventType, ...] = (
         resource=ResourceKind.DEVICE,
         help="A filesystem replayed its journal: it had not been unmounted cleanly.",
     ),
+    EventType(
+        name="nvme_warning",
+        resource=ResourceKind.DEVICE,
+        help="An NVMe told by itself of an internal error, degraded reliability, heat or spare blocks running out.",
+    ),
 )

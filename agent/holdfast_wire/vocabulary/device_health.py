@@ -41,6 +41,9 @@ _LVM = [
     ("snapshot_ratio", FLOAT, "ratio", "m", "How full a snapshot is; full, it is invalid."),
     ("dm_name", STR, "", "", "The device's name in /dev/mapper."),
     ("dm_suspended", BOOL, "", "m", "device-mapper holds all requests back."),
+    ("dm_targets", STR, "", "", "What a mapped device is made of: linear, crypt, thin, writecache, …"),
+    ("dm_faulty_target", STR, "", "", "Those that fail, forget or delay on purpose: error, zero, flakey, dust, delay; empty without."),
+    ("dm_writecache_failed", BOOL, "", "m", "A dm-writecache met an error, and fails all requests since."),
     ("cache_mode", STR, "", "", "How a cache in front of the device writes: writethrough, writeback, writearound, …"),
     ("cache_state", STR, "", "", "bcache's state: no cache, clean, dirty, inconsistent."),
     ("cache_dirty_bytes", INT, "bytes", "m", "Written data that only the cache device holds."),
@@ -50,6 +53,7 @@ _LVM = [
 _WRITE_CACHE = [
     ("write_cache", STR, "", "", "What the kernel believes: write back (it sends flushes) or write through (none)."),
     ("write_cache_claimed", STR, "", "", "What a SCSI device said of itself when it was found."),
+    ("fua", BOOL, "", "", "The kernel may order single writes to the medium (forced unit access), which only a disk with a volatile cache gets."),
     ("drive_cache_enabled", BOOL, "", "", "The ATA drive says that its volatile write cache is on."),
 ]  # fmt: skip
 _SMART = [
@@ -66,6 +70,8 @@ _SMART = [
     ("smart_bad_attributes", INT, "", "", "How many of the five above are not 0."),
     ("smart_media_errors", INT, "", "m", "NVMe: reads and writes whose data could not be recovered."),
     ("smart_new_errors", INT, "", "m", "Growth of 187, 197, 198 and media errors in the last seven days, or since first seen."),
+    ("smart_logged_errors", INT, "", "m", "Errors in an ATA disk's own log since it was made, of its cable and of refused commands, too."),
+    ("smart_new_logged_errors", INT, "", "m", "Growth of these in the last seven days, or since first seen."),
     ("nvme_spare_low", BOOL, "", "m", "Critical warning bit 0: spare blocks are below the threshold."),
     ("nvme_too_hot", BOOL, "", "m", "Bit 1: the temperature is out of bounds."),
     ("nvme_reliability_degraded", BOOL, "", "m", "Bit 2: too many media errors, or an internal fault."),

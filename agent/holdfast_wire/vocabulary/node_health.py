@@ -10,6 +10,8 @@ HEALTH: list[Fact] = facts(
         ("dirty_expire_seconds", FLOAT, "seconds", "m", "How old written data may become before the kernel writes it out."),
         ("swap_bytes", INT, "bytes", "m", "Swap space."),
         ("swap_free_ratio", FLOAT, "ratio", "m", "Free swap space over swap space; absent without any."),
+        ("swap_devices", STR, "", "", "The disks that swap lies on."),
+        ("swap_temporary", BOOL, "", "m", "They are all temporary disks or memory, which is right for swap."),
         ("freezes_total", INT, "", "c", "Times the machine stood still, or slept, since the agent started."),
         ("freeze_seconds", FLOAT, "seconds", "m", "How long the newest standstill lasted."),
         ("services_out_of_sight", INT, "", "m", "Services that keep state where the agent may not look."),

@@ -1,6 +1,7 @@
 """What is said of a volume: one mounted filesystem."""
 
 from holdfast_wire.declaration import BOOL, FLOAT, INT, STR, EventType, Fact, Origin, ResourceKind, facts
+from holdfast_wire.vocabulary.volume_zfs import ZFS
 
 FACTS: list[Fact] = [
     *facts(
@@ -297,6 +298,13 @@ FACTS: list[Fact] = [
             ("filesystem_last_error", STR, "", "", "The newest error ext4 has on record; empty: none."),
             ("filesystem_warnings_total", INT, "", "", "Warnings ext4 has given since it was mounted."),
             (
+                "delayed_allocation_bytes",
+                INT,
+                "bytes",
+                "m",
+                "Written data without a place on the ext4 yet, in steps of 16 MiB: a power cut would take it.",
+            ),
+            (
                 "stranded_entries",
                 INT,
                 "",
@@ -357,13 +365,6 @@ FACTS: list[Fact] = [
             ),
             ("xfs_retries", STR, "", "", "Its limits for each kind of error, in words."),
             (
-                "zfs_sync_disabled",
-                BOOL,
-                "",
-                "",
-                "The dataset has sync=disabled: fsync returns before anything is written.",
-            ),
-            (
                 "nfs_exported_async",
                 BOOL,
                 "",
@@ -379,6 +380,7 @@ FACTS: list[Fact] = [
             ),
         ],
     ),
+    *ZFS,
 ]
 EVENTS: tuple[EventType, ...] = (
     EventType(

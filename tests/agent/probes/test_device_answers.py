@@ -106,7 +106,7 @@ def test_the_verb_leaves_its_answers_for_the_group_alone(tmp_path: Path) -> None
     code = main(["ask-devices", str(tmp_path)])
 
     assert code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lvm.json", "smart.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lvm.json", "mapper.json", "smart.json"]
     assert {stat.S_IMODE(path.stat().st_mode) & 0o007 for path in tmp_path.iterdir()} == {0}
     assert list(stored(tmp_path, "lvm")) == ["lvs"]
 

@@ -1,5 +1,6 @@
 """What waits in memory, standstills, and the announcement that the machine is a copy."""
 
+import os
 import socket
 from pathlib import Path
 from uuid import uuid4
@@ -8,11 +9,12 @@ import pytest
 
 from holdfast_agent.errors import ProbeStop
 from holdfast_agent.probe import ProbeContext
+from holdfast_agent.probes.block_media_linux import Medium
 from holdfast_agent.probes.standstill import Standstill, Ticked, standstill, steal_seconds
 from holdfast_agent.probes.standstill_linux import Standstills
 from holdfast_agent.probes.uevent_linux import Uevent, parse_uevent, take, uevents
 from holdfast_agent.probes.vm_generation_linux import VmGeneration, forked
-from holdfast_agent.probes.writeback_linux import Writeback, swap_facts
+from holdfast_agent.probes.writeback_linux import Writeback, swap_facts, swap_media_facts
 from holdfast_wire.message import Value
 from tests import needs
 from tests.agent.probes.recordings import recorded
@@ -43,7 +45,69 @@ def test_all_swap_areas_are_one() -> None:
         "dirty_expire_seconds": 605.0,
         "swap_bytes": 2 * 1048572 * 1024,
         "swap_free_ratio": 0.0232,
+        "swap_devices": "sda, sdb",
     }
+
+
+@pytest.mark.parametrize(
+    ("media", "facts"),
+    [
+        ({}, {}),
+        ({"/swap": []}, {}),
+        ({"/dev/zram0": [Medium("zram0")]}, {"swap_devices": "zram0", "swap_temporary": True}),
+        (
+            {"/dev/zram0": [Medium("zram0")], "/dev/sdb1": [Medium("sdb", "Virtual Disk", True)]},
+            {"swap_devices": "sdb, zram0", "swap_temporary": True},
+        ),
+        (
+            {"/dev/zram0": [Medium("zram0")], "/s": [Medium("nvme0n1", "Amazon Elastic Block Store")]},
+            {"swap_devices": "nvme0n1, zram0", "swap_temporary": False},
+        ),
+        ({"/s": [Medium("sda", "QEMU HARDDISK")]}, {"swap_devices": "sda"}),
+        ({"/dev/zram0": [Medium("zram0")], "/swap": []}, {"swap_devices": "zram0"}),
+    ],
+    ids=[
+        "none",
+        "on btrfs",
+        "memory",
+        "and Azure's temporary disk",
+        "and a lasting one",
+        "unknown",
+        "half known",
+    ],
+)
+def test_swap_is_temporary_when_all_it_lies_on_is(
+    media: dict[str, list[Medium]], facts: dict[str, Value]
+) -> None:
+    """Swap on a temporary disk is as it should be; a disk of which nothing is known is not called lasting."""
+    assert swap_media_facts(media) == facts
+
+
+def test_a_swap_file_lies_on_the_disk_of_its_filesystem_and_a_partition_on_its_own(tmp_path: Path) -> None:
+    """As sysfs has it: `dev/block` by number, a partition's folder in its disk's."""
+    (tmp_path / "swap file").touch()
+    number = (tmp_path / "swap file").stat().st_dev
+    sysfs = tmp_path / "sys"
+    for disk, part in (("sda", "sda1"), ("sdb", "sdb1")):
+        partition = sysfs / "devices" / disk / part
+        partition.mkdir(parents=True)
+        (partition / "partition").touch()
+        (sysfs / "class/block").mkdir(parents=True, exist_ok=True)
+        (sysfs / "class/block" / part).symlink_to(partition)
+    (sysfs / "dev/block").mkdir(parents=True)
+    (sysfs / f"dev/block/{os.major(number)}:{os.minor(number)}").symlink_to(sysfs / "devices/sda/sda1")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/sdb1").touch()
+    procfs = tmp_path / "proc"
+    procfs.mkdir()
+    (procfs / "vmstat").write_text("nr_written 1\n")
+    (procfs / "swaps").write_text(
+        "Filename Type Size Used Priority\n/swap\\040file file 8 0 -2\n/dev/sdb1 partition 8 0 -3\n"
+    )
+
+    raw = Writeback(ProbeContext(node="n", rootfs=tmp_path, sysfs=sysfs, procfs=procfs)).read()
+
+    assert raw.swap_media == {"/swap\\040file": [Medium("sda")], "/dev/sdb1": [Medium("sdb")]}
 
 
 def test_a_flusher_that_is_switched_off_has_no_limit_which_is_not_a_small_one() -> None:

@@ -1,5 +1,6 @@
 """What ext4 records of its errors, and how soon: by sysfs without any right, by fanotify with CAP_SYS_ADMIN."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -27,13 +28,19 @@ def test_the_record_is_told_in_words() -> None:
     found = facts_of(Ext4Errors(ProbeContext(node="n")))
 
     assert found == {
-        "/": {"filesystem_first_error": "", "filesystem_last_error": "", "filesystem_warnings_total": 1},
+        "/": {
+            "filesystem_first_error": "",
+            "filesystem_last_error": "",
+            "filesystem_warnings_total": 1,
+            "delayed_allocation_bytes": 0,
+        },
         "/data": {
             "filesystem_first_error": "EFSCORRUPTED in htree_dirblock_to_tree:1080, inode 2097154, "
             "block 8396832, at 2025-11-24 16:00:00 UTC",
             "filesystem_last_error": "EIO in __ext4_get_inode_loc_noinmem:4420, inode 12, "
             "at 2025-11-24 16:06:00 UTC",
             "filesystem_warnings_total": 3,
+            "delayed_allocation_bytes": 32 << 20,
         },
     }
 
@@ -43,6 +50,33 @@ def test_a_machine_without_ext4_has_no_record() -> None:
 
     with pytest.raises(NoData):
         Ext4Errors(ProbeContext(node="n")).interpret(raw)
+
+
+def test_what_waits_is_unknown_where_the_size_of_a_block_is() -> None:
+    """Not 0: that would say that nothing waits."""
+    raw = msgspec.structs.replace(recorded(Ext4Errors, "two-errors"), block_bytes={})
+
+    found = {r.name: r.facts for r in Ext4Errors(ProbeContext(node="n")).interpret(raw).resources}
+    assert "delayed_allocation_bytes" not in found["/data"]
+    assert found["/"]["delayed_allocation_bytes"] == 0
+
+
+@pytest.mark.system
+def test_what_a_real_ext4_has_not_placed_yet_is_told_until_it_is_synchronised(tmp_path: Path) -> None:
+    probe = Ext4Errors(ProbeContext(node="n"))
+
+    def waiting(at: Path) -> Value | None:
+        found = {r.name: r.facts for r in probe.interpret(probe.read()).resources}
+        return found[str(at)].get("delayed_allocation_bytes")
+
+    with LoopDisk(tmp_path, "ext4", size_bytes=256 << 20) as disk:
+        with (disk.mountpoint / "file").open("wb", buffering=0) as file:
+            file.write(bytes(40 << 20))
+            before = waiting(disk.mountpoint)
+            os.fsync(file.fileno())
+        after = waiting(disk.mountpoint)
+
+    assert (before, after) == (32 << 20, 0)
 
 
 def event(mask: int, records: bytes) -> bytes:

@@ -146,6 +146,23 @@ async def test_a_killed_service_is_told_and_stays_failed(box: SystemdBox) -> Non
 
 
 @pytest.mark.system
+def test_a_running_service_tells_what_its_control_group_and_its_process_say(
+    box: SystemdBox, tmp_path: Path
+) -> None:
+    """The box's control groups have no account of memory, so the count is a file of the test's."""
+    box.unit("counted.service", f"{FOREVER}Type=exec\nOOMScoreAdjust=700\n")
+    box.run("systemctl", "start", "counted.service")
+    group = tmp_path / "fs/cgroup/system.slice/counted.service"
+    group.mkdir(parents=True)
+    (group / "memory.events").write_text("oom 3\noom_kill 3\n")
+    context = ProbeContext(node="box", rootfs=box.root, procfs=box.root / "proc", sysfs=tmp_path)
+
+    facts = look(ServicesSystemd(context))["counted.service"]
+
+    assert (facts["oom_kills_total"], facts["oom_score_adj"]) == (3, 700)
+
+
+@pytest.mark.system
 async def test_a_service_that_systemd_starts_again_is_told_to_have_failed_and_restarted(
     box: SystemdBox,
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from holdfast_agent.errors import Denied
 from holdfast_agent.probe import Observation, ProbeContext
 from holdfast_agent.probes.device_answers_linux import Answer
-from holdfast_agent.probes.smart_facts import Baseline, Reading, grown, understood
+from holdfast_agent.probes.smart_facts import LOGGED, Baseline, Reading, grown, grown_since, understood
 from holdfast_agent.probes.smart_linux import Smart, SmartRaw
 from holdfast_wire.message import Value
 from tests.agent.probes.recordings import recorded
@@ -82,6 +82,8 @@ def test_pending_sectors_of_long_ago_are_a_baseline_and_new_ones_are_growth() ->
     assert (before["smart_pending_sectors"], before["smart_new_errors"]) == (8, 0)
     assert (after["smart_pending_sectors"], after["smart_new_errors"]) == (16, 10)
     assert (before["smart_bad_attributes"], after["smart_bad_attributes"]) == (1, 2)
+    assert (before["smart_logged_errors"], before["smart_new_logged_errors"]) == (3, 0)
+    assert (after["smart_logged_errors"], after["smart_new_logged_errors"]) == (5, 2)
 
 
 def test_the_baseline_outlives_the_agent() -> None:
@@ -163,6 +165,29 @@ def grow(steps: list[tuple[int, int]]) -> list[int | None]:
 
 def test_growth_is_told_for_a_week_and_then_is_the_new_baseline() -> None:
     assert grow([(100, 0), (101, 8), (105, 8), (107, 8), (108, 8)]) == [0, 8, 8, 8, 0]
+
+
+def test_logged_errors_are_counted_apart_from_damage() -> None:
+    """A cable logs errors, too; a disk with nothing but a log has no count of damage, and 0 would be one."""
+    before = Reading(facts={LOGGED: 3}, identity="disk/1")
+    after = Reading(facts={LOGGED: 7}, identity="disk/1")
+
+    _, baseline = grown(Baseline(), before, 100)
+    damage, baseline = grown(baseline, after, 101)
+
+    assert (damage, grown_since(baseline, after, LOGGED)) == (None, 4)
+
+
+def test_a_count_that_an_older_agent_did_not_keep_grows_from_its_first_day() -> None:
+    """Not unknown until the baseline without it is a week old, and not everything the disk ever logged."""
+    old = Baseline("disk/1", {100: {"smart_pending_sectors": 0}})
+    first = Reading(facts={"smart_pending_sectors": 0, LOGGED: 3}, identity="disk/1")
+    second = Reading(facts={"smart_pending_sectors": 0, LOGGED: 4}, identity="disk/1")
+
+    _, baseline = grown(old, first, 100)
+    _, baseline = grown(baseline, second, 101)
+
+    assert grown_since(baseline, second, LOGGED) == 1
 
 
 def test_slow_growth_adds_up_within_the_week() -> None:

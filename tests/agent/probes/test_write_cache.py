@@ -26,6 +26,18 @@ def test_a_kernel_told_to_forget_a_cache_contradicts_the_disk() -> None:
     assert found["vda"] == {"write_cache": "write back"}
 
 
+def test_an_nvme_whose_cache_was_denied_still_has_forced_unit_access() -> None:
+    """The kernel's only word on an NVMe's cache that writing to queue/write_cache does not change."""
+    found = by_name(WriteCache(ProbeContext(node="n")).interpret(recorded(WriteCache, "nvme")))
+
+    assert found == {
+        "nvme0n1": {"write_cache": "write back", "fua": True},
+        "nvme1n1": {"write_cache": "write through", "fua": True},
+        "nvme2n1": {"write_cache": "write through", "fua": False},
+        "vda": {"write_cache": "write back", "fua": False},
+    }
+
+
 def test_words_of_other_kernels_are_read_and_what_is_not_said_is_missing() -> None:
     observation = WriteCache(ProbeContext(node="n")).interpret(recorded(WriteCache, "odd"))
 
@@ -37,10 +49,11 @@ def test_a_disk_is_what_has_a_device_behind_it(tmp_path: Path) -> None:
     for name in ("sda/device", "sda/queue", "loop0/queue", "dm-0/queue"):
         (tmp_path / "block" / name).mkdir(parents=True)
     (tmp_path / "block" / "sda" / "queue" / "write_cache").write_text("write back\n")
+    (tmp_path / "block" / "sda" / "queue" / "fua").write_text("1\n")
 
     raw = WriteCache(ProbeContext(node="n", sysfs=tmp_path)).read()
 
-    assert raw.disks == {"sda": {"write_cache": "write back"}}
+    assert raw.disks == {"sda": {"write_cache": "write back", "fua": "1"}}
 
 
 def test_this_machines_disks_are_found() -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from holdfast_agent.probe import NoData, ProbeContext
 from holdfast_agent.probes import zfs_linux, zpool_events_linux
@@ -67,6 +68,35 @@ def test_only_the_dataset_that_ignores_fsync_is_named(found: dict[str, Facts]) -
     }
 
 
+def test_each_dataset_tells_its_log_and_its_copies(found: dict[str, Facts]) -> None:
+    told = {
+        at: (facts["zfs_logbias"], facts["zfs_copies"]) for at, facts in found.items() if at.startswith("/")
+    }
+
+    assert told == {"/": ("latency", 2), "/tank": ("latency", 1), "/tank/db": ("throughput", 1)}
+
+
+@pytest.mark.parametrize(
+    ("said", "facts"),
+    [
+        ("tank\tcopies\t3\n", {"zfs_copies": 3}),
+        ("tank\tcopies\t-\ntank\tlogbias\tlatency\n", {"zfs_logbias": "latency"}),
+        ("tank\tsync\n", None),
+        ("other\tsync\tdisabled\n", None),
+        ("", None),
+    ],
+)
+def test_of_a_dataset_only_what_zfs_said_is_told(said: str, facts: Facts | None) -> None:
+    """Not `sync is on` because no line says that it is off."""
+    recording = recorded(Zfs, "three-pools")
+    raw = structs.replace(recording, answers=recording.answers | {"properties": said})
+
+    observation = Zfs(ProbeContext(node="n")).interpret(raw)
+
+    volumes = {r.name: r.facts for r in observation.resources if r.kind == "volume"}
+    assert volumes.get("/tank") == facts
+
+
 @pytest.mark.parametrize("text", ["", "no pools available\n", "  pool: x\n", " state: ONLINE\n", "\0\n\n"])
 def test_output_that_names_no_pool_gives_none(text: str) -> None:
     assert parse_status(text) == []
@@ -96,7 +126,7 @@ def test_the_programs_are_asked_in_plain_language_and_universal_time(
     assert probe.read().answers == {
         "status": "zpool status -p C UTC\n",
         "list": "zpool list -Hp -o name,capacity C UTC\n",
-        "sync": "zfs get -Hp -o name,value -t filesystem sync C UTC\n",
+        "properties": "zfs get -Hp -o name,property,value -t filesystem sync,logbias,copies C UTC\n",
     }
 
 
