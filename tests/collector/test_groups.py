@@ -31,7 +31,7 @@ ORDERS = DeclaredGroup(
 AGAIN = WARM + 1_000.0
 
 
-def database(*, up: bool = True, mono: float = 0.0) -> Section:
+def database(*, up: bool = True, writable: bool = True, mono: float = 0.0) -> Section:
     facts: dict[str, Value] = {
         "service": "pg.service",
         "mountpoint": "/srv",
@@ -46,7 +46,7 @@ def database(*, up: bool = True, mono: float = 0.0) -> Section:
         period_seconds=10.0,
         duration_seconds=0.01,
         resources=[
-            Resource(kind="volume", name="/srv", facts={"durability_class": 2, "writable": True}),
+            Resource(kind="volume", name="/srv", facts={"durability_class": 2, "writable": writable}),
             Resource(kind="state_path", name="pg.service/srv", facts=facts),
             Resource(kind="service", name="pg.service", facts={"stateful": True, "up": up}),
         ],
@@ -70,8 +70,10 @@ class Copies:
     def declare(self, at: float, *groups: DeclaredGroup) -> list[tuple[Verdict | None, Verdict | None]]:
         return self.do(self.desk.collector.handle(GroupsReplaced(at, groups)))
 
-    def report(self, node: str, at: float, *, up: bool = True) -> list[tuple[Verdict | None, Verdict | None]]:
-        message = self.agents[node].report(database(up=up, mono=at))
+    def report(
+        self, node: str, at: float, *, up: bool = True, writable: bool = True
+    ) -> list[tuple[Verdict | None, Verdict | None]]:
+        message = self.agents[node].report(database(up=up, writable=writable, mono=at))
         return self.do(self.desk.feed(message, at=at, node=node))
 
     def do(self, effects: list[Effect]) -> list[tuple[Verdict | None, Verdict | None]]:
@@ -272,8 +274,8 @@ rules:
 """
 
 
-def with_two_copies_down(severity: str) -> Copies:
-    copies = Copies(rules=GROUP_RULES.replace("SEVERITY", severity))
+def with_two_copies_down(rules: str) -> Copies:
+    copies = Copies(rules=rules)
     copies.desk.tick(WARM)
     for node in NODES:
         copies.report(node, WARM)
@@ -285,7 +287,7 @@ def with_two_copies_down(severity: str) -> Copies:
 
 
 def test_a_rule_on_groups_fires_names_the_copies_and_clears() -> None:
-    copies = with_two_copies_down("ticket")
+    copies = with_two_copies_down(GROUP_RULES.replace("SEVERITY", "ticket"))
     (fired,) = copies.alerts("QuorumLost")
     copies.report("db-1", WARM + 10)
     copies.desk.tick(WARM + 11)
@@ -297,10 +299,55 @@ def test_a_rule_on_groups_fires_names_the_copies_and_clears() -> None:
 
 def test_a_page_on_a_copy_explains_the_one_on_its_group() -> None:
     """Whoever goes to the copies that are down is where the group is mended."""
-    copies = with_two_copies_down("page")
+    copies = with_two_copies_down(GROUP_RULES.replace("SEVERITY", "page"))
 
     assert [row.inhibited_by for row in copies.alerts("QuorumLost")] == ["ServiceDown"]
     assert [row.inhibited_by for row in copies.alerts("ServiceDown")] == ["", ""]
+
+
+COPY_RULES = (
+    GROUP_RULES.replace("SEVERITY", "ticket")
+    + """  - {alert: CopyDies, id: G-03, resource: volume, when: not writable, severity: page, verdict: at_risk, summary: x}
+"""
+)
+
+
+def test_a_page_on_a_group_that_was_told_first_becomes_part_of_a_copys_page() -> None:
+    """Nothing is taken back; whoever comes to the copy reads what else is mended there."""
+    copies = with_two_copies_down(COPY_RULES)
+    (before,) = copies.alerts("QuorumLost")
+
+    copies.report("db-1", WARM + 4, up=False, writable=False)
+
+    (group,), (cause,) = copies.alerts("QuorumLost"), copies.alerts("CopyDies")
+    assert (before.notified, before.explained_by) == (True, "")
+    assert (group.notified, group.inhibited_by, group.explained_by) == (True, "", cause.key)
+    assert copies.disk.alerts[group.key] == group
+    assert cause.alert.annotations["explains"].endswith("QuorumLost on orders")
+
+
+def test_a_page_on_a_group_is_the_next_copys_part_when_the_first_is_mended_and_nobodys_after_both() -> None:
+    copies = with_two_copies_down(COPY_RULES)
+    for second, node in enumerate(NODES[:2], 4):
+        copies.report(node, WARM + second, up=False, writable=False)
+    first, second_ = sorted(copies.alerts("CopyDies"), key=lambda row: row.alert.node)
+
+    parts = [copies.alerts("QuorumLost")[0].explained_by]
+    for second, node in enumerate(NODES[:2], 20):
+        copies.report(node, WARM + second, up=False)
+        parts.append(copies.alerts("QuorumLost")[0].explained_by)
+
+    assert parts == [first.key, second_.key, ""]
+
+
+def test_a_page_on_a_group_is_no_part_of_what_befalls_a_machine_outside() -> None:
+    copies = with_two_copies_down(COPY_RULES)
+    elsewhere = Agent("web-1", install="web-1").report(database(writable=False))
+
+    copies.do(copies.desk.feed(elsewhere, at=WARM + 4, node="web-1"))
+
+    assert [row.notified for row in copies.alerts("CopyDies")] == [True]
+    assert [row.explained_by for row in copies.alerts("QuorumLost")] == [""]
 
 
 def test_copies_that_nobody_has_heard_of_are_not_missing() -> None:
@@ -313,7 +360,7 @@ def test_copies_that_nobody_has_heard_of_are_not_missing() -> None:
 
 
 def test_a_group_that_is_not_declared_any_more_takes_its_alerts_along() -> None:
-    copies = with_two_copies_down("ticket")
+    copies = with_two_copies_down(GROUP_RULES.replace("SEVERITY", "ticket"))
 
     copies.declare(WARM + 4)
     copies.desk.tick(WARM + 5)

@@ -111,6 +111,7 @@ FAULTS = (
         inject=_ASK_ANEW,
         repair=_ASK_ANEW,
         critical_warning=4,  # bit 2: reliability degraded
+        also=("NvmeWarned",),
     ),
     Fault(
         name="scsi_debug: medium error",

@@ -122,7 +122,7 @@ class Collector:
         self._own = Node(
             NodeRecord(node=SELF, install_id="", boot_id="", position=Position(0, 0)), started_at
         )
-        self._court.rest_groups_on(self._beneath_group)
+        self._court.rest_groups_on(self._own, self._beneath_group)
         self._restore(state)
 
     # ---- what others may read ------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ COLLECTOR = ""
 
 AlertPlace = tuple[str, str, str, str]
 """(node, kind, resource, rule id): where there is at most one alert."""
+Beneath = Callable[[str], Iterable[tuple[str, ResourceKey]]]
+"""Group → (node, resource) of all that its copies rest on."""
 
 
 class Docket:
@@ -32,8 +34,9 @@ class Docket:
         """(node, resource) → keys of what fires there, of the kinds that can be a cause."""
         self._effects: dict[str, set[str]] = {}
         """Key of the cause → keys of what it keeps quiet."""
-        self.beneath_group: Callable[[str], Iterable[tuple[str, ResourceKey]]] = lambda _: ()
-        """Group → (node, resource) of all that its copies rest on."""
+        self.groups_on: Node | None = None
+        """The node that groups are on, if there may be any."""
+        self.beneath_group: Beneath = lambda _: ()
 
     def at(self, node: str, kind: str, resource: str, rule_id: str) -> Tracked | None:
         """The alert of a rule about a resource."""
@@ -114,9 +117,15 @@ class Docket:
     def told_before_their_cause(
         self, told: Collection[str], nodes: Iterable[Node], rules_of: Callable[[str], RuleSet]
     ) -> list[Tracked]:
-        """The alerts that people were told of before one of `told`, their cause: not told again, but named as its part."""
+        """The alerts that people were told of before one of `told`, their cause: not told again, but named as its part.
+
+        `nodes`: where something was told, or ended. A group's copies may be there, so groups are looked at as well.
+        """
         found = []
-        for name, node in {node.name: node for node in nodes}.items():
+        looked_at = {node.name: node for node in nodes}
+        if looked_at and self.groups_on is not None:
+            looked_at[self.groups_on.name] = self.groups_on
+        for name, node in looked_at.items():
             for alert_key in sorted(self.by_node.get(name, ())):
                 before = self.alerts[alert_key]
                 if not before.notified or alert_key in told or before.alert.state is not AlertState.FIRING:

@@ -5,14 +5,14 @@ what has an alert already or depends on time. It answers with what must be commi
 message that caused it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
 
 from holdfast_collector.core.affected import Affected, Asked
 from holdfast_collector.core.causality import DEPTH, named, order
-from holdfast_collector.core.docket import Docket
+from holdfast_collector.core.docket import Beneath, Docket
 from holdfast_collector.core.effect import Commit, Effect, Transitioned
 from holdfast_collector.core.node import Node, ResourceKey, ResourceSubject
 from holdfast_collector.core.quiet import before_its_end, left_to_its_cause, to_tell
@@ -67,9 +67,9 @@ class Court:
         self._left: dict[str, Node] = {}
         """The nodes where an alert ended since then, by name: what it explained may be another one's part."""
 
-    def rest_groups_on(self, beneath: Callable[[str], Iterable[tuple[str, ResourceKey]]]) -> None:
-        """Say where to look for what explains a group's alert: group → (node, resource)."""
-        self._docket.beneath_group = beneath
+    def rest_groups_on(self, own: Node, beneath: Beneath) -> None:
+        """Say on which node groups are, and where to look for what explains their alerts."""
+        self._docket.groups_on, self._docket.beneath_group = own, beneath
 
     @property
     def alerts(self) -> dict[str, Tracked]:
