@@ -7,7 +7,7 @@ the agent, hours before the power went. So each trace is gathered with its own w
 |----------------------------------------------------------|----------------------------------------------------|
 | the kernel or fsck replayed a journal while booting      | dirty: a filesystem was not unmounted              |
 | journald found its files not closed                      | dirty                                              |
-| a kernel crash in pstore, as old as the boot             | dirty                                              |
+| a kernel crash in pstore or dumped by kdump, as old as the boot | dirty                                       |
 | the previous boot's journal reached shutdown.target      | clean, unless one of the above                     |
 | wtmp has a shutdown before this boot                     | clean, unless one of the above                     |
 | wtmp has the boot before, and no shutdown after it       | dirty, unless the journal shows an orderly shutdown|
@@ -39,7 +39,7 @@ class BootEvidence(Struct, frozen=True, kw_only=True):
     """The previous boot's line that shutdown.target was reached."""
     wtmp: list[WtmpRecord] = field(default_factory=list)
     crashes: list[float] = field(default_factory=list)
-    """When the kernel crashes kept in pstore were written, Unix time."""
+    """When the kernel crashes that pstore and kdump keep were written, Unix time."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Source → why it could not be read."""
 
@@ -58,7 +58,7 @@ def judge(evidence: BootEvidence) -> BootVerdict:
     dirty = [
         *evidence.replayed[:3],
         *evidence.journal_unclean[:1],
-        *(["a kernel crash is kept in pstore"] if _crashed(evidence) else []),
+        *(["a kernel crash is kept in pstore or /var/crash"] if _crashed(evidence) else []),
     ]
     shut_down = _wtmp_shutdown(evidence)
     clean = [

@@ -1,4 +1,4 @@
-"""Gathers what the previous run left behind: kernel log, fsck, journal, wtmp, pstore."""
+"""Gathers what the previous run left behind: kernel log, fsck, journal, wtmp, pstore, kdump."""
 
 import os
 import shutil
@@ -17,6 +17,10 @@ _JOURNAL_SECONDS = 4.0
 _JOURNAL_BYTES_MAX = 1 << 20
 _WTMP_BYTES_MAX = 4 << 20
 """The newest ten thousand records: years of a server's logins."""
+
+
+_DUMPS = ("vmcore", "dmesg.", "dump.")
+"""How kdump-tools and RHEL's kdump name what they write below /var/crash; what else lies there is of crashed programs."""
 
 
 def gather_boot_evidence(
@@ -45,6 +49,7 @@ def gather_boot_evidence(
         crashes=[
             *_crashes(sysfs / "fs" / "pstore", unreadable),
             *_crashes(rootfs / "var" / "lib" / "systemd" / "pstore", {}),
+            *_crashes(rootfs / "var" / "crash", {}, _DUMPS),
         ],
         unreadable=unreadable,
     )
@@ -123,13 +128,14 @@ def _wtmp(path: Path, machine: str, unreadable: dict[str, str]) -> list[WtmpReco
         return []
 
 
-def _crashes(folder: Path, unreadable: dict[str, str]) -> list[float]:
-    """When the crash records below `folder` were written; the kernel names them dmesg-…, whatever holds them."""
+def _crashes(folder: Path, unreadable: dict[str, str], names: tuple[str, ...] = ("dmesg",)) -> list[float]:
+    """When the crash records below `folder` were written, whose names begin so; the kernel names its own dmesg-…, whatever
+    holds them."""
     found = []
     try:
         for place, folders, files in os.walk(folder, onerror=_raise):
             folders[:] = folders if len(Path(place).relative_to(folder).parts) < 2 else []
-            found += [os.stat(Path(place) / name).st_mtime for name in files if name.startswith("dmesg")]
+            found += [os.stat(Path(place) / name).st_mtime for name in files if name.startswith(names)]
     except FileNotFoundError:
         pass  # no pstore, or nothing archived
     except OSError as error:

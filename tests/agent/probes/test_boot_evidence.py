@@ -1,6 +1,9 @@
 """How the previous run ended: what each trace shows, and what they show together."""
 
+import os
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +25,7 @@ SHUTDOWN = "Reached target shutdown.target - System Shutdown."
     [
         ({"replayed": REPLAYED}, True, REPLAYED[0]),
         ({"journal_unclean": UNCLEAN}, True, UNCLEAN[0]),
-        ({"crashes": [BOOTED_AT - 60]}, True, "a kernel crash is kept in pstore"),
+        ({"crashes": [BOOTED_AT - 60]}, True, "a kernel crash is kept in pstore or /var/crash"),
         ({"wtmp": CRASHED_WTMP}, True, "wtmp has the boot before this one and no shutdown between them"),
         ({"wtmp": CLEAN_WTMP}, False, "wtmp has a shutdown before this boot"),
         ({"journal_shutdown": SHUTDOWN}, False, f"the previous boot's journal has it: {SHUTDOWN}"),
@@ -104,3 +107,27 @@ def test_wtmp_of_architectures_that_never_had_32_bit_times_is_wider() -> None:
 
     assert (record_bytes("x86_64"), record_bytes("aarch64")) == (384, len(record))
     assert parse_wtmp(record, 400) == [WtmpRecord("boot", float(1 << 33))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux leaves behind")
+def test_dumps_of_the_kernel_are_found_and_those_of_programs_are_not(tmp_path: Path) -> None:
+    """Debian's kdump-tools and RHEL's kdump make a folder for each crash; apport's files lie beside them."""
+    from holdfast_agent.probes.boot_evidence_linux import gather_boot_evidence
+
+    crash = tmp_path / "var" / "crash"
+    for name, at in (
+        ("202511241200/dump.202511241200", 100.0),
+        ("202511241200/dmesg.202511241200", 101.0),
+        ("127.0.0.1-2025-11-24-12:00:00/vmcore", 102.0),
+        ("_usr_bin_python3.1000.crash", 103.0),
+        ("kexec_cmd", 104.0),
+    ):
+        (crash / name).parent.mkdir(parents=True, exist_ok=True)
+        (crash / name).touch()
+        os.utime(crash / name, (at, at))
+
+    evidence = gather_boot_evidence(
+        tmp_path, tmp_path / "sys", machine="x86_64", booted_at=BOOTED_AT, previous_boot_id=""
+    )
+
+    assert sorted(evidence.crashes) == [100.0, 101.0, 102.0]
