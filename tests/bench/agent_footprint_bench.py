@@ -4,7 +4,8 @@
 
 All subjects run at the same time with an interval of 10 s, so the machine's moods fall on all of them. On an ordinary
 machine of 40 services: the agent with and without TLS, each with the shipped probes and a collector that acknowledges;
-node_exporter with its systemd collector, scraped every 10 s; and collectd with df, disk, processes and mqtt. With
+node_exporter with its systemd collector, scraped every 10 s; collectd with df, disk, processes and mqtt; and, as what an agent
+in Python can come down to, the MQTT library alone (`bare_client.py`). With
 `--mounts` the same again, but for TLS, on a large one beside it. The machines are the bench's own (`boxed_machine.py`), and
 nothing happens on them; where root allows none, the agent watches this one. The agent is the base install in a fresh
 virtual environment, for what else is installed beside it (rich, above all) costs memory.
@@ -166,6 +167,7 @@ class Bench:
         self._start_agent(f"bench-{number}", place, tls=False)
         if number == 0:
             self._start_agent("bench-tls", place, tls=True)
+            self._start_bare_client(place)
         for start in (self._start_exporter, self._start_collectd):
             try:
                 start(number, place)
@@ -205,6 +207,18 @@ class Bench:
         )
         name = self._add("holdfast-agent, TLS" if tls else "holdfast-agent", place, program)
         self.senders[f"holdfast/v1/{node}/"] = name
+
+    def _start_bare_client(self, place: Place) -> None:
+        script = Path(__file__).with_name("bare_client.py")
+        command = [
+            str(Path(self._agent).with_name("python")),
+            str(script),
+            f"127.0.0.1:{self._broker.port}",
+            "bench",
+        ]
+        program = Program("bare_client", place.running(command), folder=self._folder / "bare")
+        name = self._add("Python and aiomqtt, nothing else", place, program.wait_ready("connected"))
+        self.senders["bare/bench/"] = name
 
     def _start_exporter(self, number: int, place: Place) -> None:
         port = free_port()
