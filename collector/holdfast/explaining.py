@@ -49,7 +49,11 @@ def _timing(answer: Any) -> list[str]:
     notes = [f"{current['state']} since {duration(answer['at'] - since)}, episode {current['episode']}"]
     if current["acknowledged"]:
         notes.append(f"acknowledged: {current['acknowledged']}")
-    if current["inhibited_by"]:
+    if current.get("cause_over"):
+        notes.append(
+            f"explained by {current['inhibited_by']} until that ended; nobody is told before it is seen again"
+        )
+    elif current["inhibited_by"]:
         notes.append(f"explained by {current['inhibited_by']}, so nobody was told")
     return [f"now   {'; '.join(notes)}"]
 

@@ -70,7 +70,8 @@ def alert_lines(alerts: Sequence[Any], now: float) -> list[str]:
         if row["acknowledged"]:
             notes.append(f"acknowledged: {row['acknowledged']}")
         if row["inhibited_by"]:
-            notes.append(f"explained by {row['inhibited_by']}")
+            until = " until that ended" if row.get("cause_over") else ""
+            notes.append(f"explained by {row['inhibited_by']}{until}")
         if row["explains_total"]:
             notes.append(f"explains {row['explains_total']} others")
         summary = row["annotations"].get("summary", row["resource"])

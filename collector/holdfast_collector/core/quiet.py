@@ -9,7 +9,7 @@ ended, by a repair               told, or explained by another one, as soon as i
 ended, and this was told before  stands for itself: it is nobody's part any more
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec import structs
 
@@ -56,6 +56,11 @@ def before_its_end(tracked: Tracked, node: Node, resolved: Mapping[str, Resolved
     end = ended.at if ended.alert.cleared_since is None else ended.alert.cleared_since
     seen_at = node.observed.get((tracked.alert.kind, tracked.alert.resource))
     return seen_at is not None and seen_at < end
+
+
+def cause_over(tracked: Tracked, standing: Container[str]) -> bool:
+    """Whether what explained an alert that is still kept quiet ended. `standing`: the keys of all alerts."""
+    return bool(tracked.inhibited_by) and tracked.explained_by not in standing
 
 
 def stands_on(cause: Tracked, effects: Iterable[Tracked]) -> bool:

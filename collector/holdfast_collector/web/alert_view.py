@@ -1,11 +1,12 @@
 """Alerts as pages show them."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from holdfast_collector.core.quiet import cause_over
 from holdfast_collector.core.record import Resolved, Tracked
 from holdfast_collector.web.words import NEVER, Moment, moment, plain
 from holdfast_rules import Alert, AlertState, Finding
@@ -51,10 +52,12 @@ def gravest(rows: Iterable[Tracked], limit: int) -> list[Tracked]:
     return heapq.nsmallest(limit, rows, key=gravity)
 
 
-def active(rows: Iterable[Tracked], now: float) -> list[AlertView]:
-    """Pending or firing alerts as pages show them, in the given order."""
+def active(rows: Iterable[Tracked], standing: Container[str], now: float) -> list[AlertView]:
+    """Pending or firing alerts as pages show them, in the given order. `standing`: the keys of all there are."""
     return [
-        structs.replace(_view(row.key, row.alert, _notes(row, now), now), explained=bool(row.inhibited_by))
+        structs.replace(
+            _view(row.key, row.alert, _notes(row, standing, now), now), explained=bool(row.inhibited_by)
+        )
         for row in rows
     ]
 
@@ -90,9 +93,13 @@ def _view(key: str, alert: Alert, notes: tuple[str, ...], now: float, over: floa
     )
 
 
-def _notes(row: Tracked, now: float) -> tuple[str, ...]:
+def _notes(row: Tracked, standing: Container[str], now: float) -> tuple[str, ...]:
     alert, notes = row.alert, []
-    if row.inhibited_by:
+    if cause_over(row, standing):
+        notes.append(
+            f"explained by {row.inhibited_by} until that ended; nobody is told before it is seen again"
+        )
+    elif row.inhibited_by:
         notes.append(f"explained by {row.inhibited_by}, so nobody was told")
     elif alert.state is AlertState.FIRING and not row.notified:
         notes.append("nobody was told: no receiver takes this severity")

@@ -1,5 +1,7 @@
 """The page of all alerts: what it says, before it is HTML."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from holdfast_collector.context import Context
@@ -33,16 +35,17 @@ class AlertsView(Struct, frozen=True):
 def alerts_view(context: Context) -> AlertsView:
     """Everything the page of all alerts says."""
     now = context.now()
-    rows = list(context.collector.alerts.values())
+    alerts = context.collector.alerts
     ended = sorted(context.collector.resolved.values(), key=lambda row: -row.at)
     return AlertsView(
         moment(now, now),
         context.readiness(),
-        _group([row for row in rows if row.alert.state is AlertState.FIRING], now),
-        _group([row for row in rows if row.alert.state is AlertState.PENDING], now),
+        _group(alerts, AlertState.FIRING, now),
+        _group(alerts, AlertState.PENDING, now),
         Group(alert_view.resolved(ended[:SHOWN], now), len(ended)),
     )
 
 
-def _group(rows: list[Tracked], now: float) -> Group:
-    return Group(alert_view.active(alert_view.gravest(rows, SHOWN), now), len(rows))
+def _group(alerts: Mapping[str, Tracked], state: AlertState, now: float) -> Group:
+    rows = [row for row in alerts.values() if row.alert.state is state]
+    return Group(alert_view.active(alert_view.gravest(rows, SHOWN), alerts, now), len(rows))

@@ -24,11 +24,11 @@ from holdfast_collector.web.shapes import (
     Announce,
     Announced,
     Status,
-    alert_shape,
     node_detail,
     node_shape,
     resolved_shape,
     rule_shape,
+    standing_shape,
 )
 from holdfast_collector.web.witness_shape import witness_shapes
 from holdfast_rules import AlertState
@@ -71,7 +71,7 @@ def node(context: Context, name: str) -> Any:
     active, resolved = alerts_of(context, name)
     return node_detail(
         found,
-        [alert_shape(row, context.collector.explained(row.key)) for row in active],
+        [standing_shape(row, context.collector) for row in active],
         [resolved_shape(row) for row in resolved],
         context.collector.rulings.of(name).values(),
         Grounds(context.collector, found, context.now()),
@@ -100,9 +100,7 @@ async def alerts(context: Context, asked: Parameters) -> Any:
         row for row in context.collector.resolved.values() if state in {"", "resolved"} and _asked(row, asked)
     ]
     ended.sort(key=lambda row: -row.at)
-    shown: list[AlertShape] = await _each(
-        active[:limit], lambda row: alert_shape(row, context.collector.explained(row.key))
-    )
+    shown: list[AlertShape] = await _each(active[:limit], lambda row: standing_shape(row, context.collector))
     shown += await _each(ended[: limit - len(shown)], resolved_shape)
     return {"alerts": shown, "total": len(active) + len(ended)}
 
@@ -192,7 +190,7 @@ async def acknowledge(context: Context, body: bytes) -> Any:
     await _committed(context, Acknowledged(context.now(), wanted.key, reason))
     row = context.collector.alerts.get(wanted.key)
     if row is not None:
-        return alert_shape(row, context.collector.explained(row.key))
+        return standing_shape(row, context.collector)
     ended = context.collector.resolved.get(wanted.key)
     return resolved_shape(ended) if ended is not None else {"key": wanted.key, "state": "resolved"}
 

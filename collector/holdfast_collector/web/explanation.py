@@ -7,7 +7,7 @@ from msgspec import Struct
 from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.node import Node, ResourceSubject
 from holdfast_collector.web.evidence import Sources
-from holdfast_collector.web.shapes import AlertShape, alert_shape, resolved_shape
+from holdfast_collector.web.shapes import AlertShape, resolved_shape, standing_shape
 from holdfast_rules import AlertState, Finding, Rule, duration
 from holdfast_rules.errors import nearest
 from holdfast_rules.explain import Part, clears_when, explain, unknown_leaves
@@ -76,7 +76,7 @@ def explanation(collector: Collector, alert: str, node: str, resource: str, at: 
         finding = rule.clearing(subject, at)
     condition = explain(rule.expression.tree, rule.when, subject, at, source)
     clear = None if rule.clear is None else explain(rule.clear.tree, rule.clear_when, subject, at, source)
-    current = None if tracked is None else alert_shape(tracked, collector.explained(tracked.key))
+    current = None if tracked is None else standing_shape(tracked, collector)
     return Explanation(
         at=at,
         alert=rule.alert,

@@ -164,8 +164,8 @@ def node_view(context: Context, node: Node, past: Iterable[HistoryShape] | None)
         state_text=_state_text(node, now),
         last_report=moment(node.last_report_at, now),
         warnings=_warnings(node, now),
-        firing=alert_view.active(_in(rows, AlertState.FIRING), now),
-        pending=alert_view.active(_in(rows, AlertState.PENDING), now),
+        firing=alert_view.active(_in(rows, AlertState.FIRING), context.collector.alerts, now),
+        pending=alert_view.active(_in(rows, AlertState.PENDING), context.collector.alerts, now),
         resolved=alert_view.resolved(ended[:RESOLVED_SHOWN], now),
         verdicts=verdict_views(
             context.collector.rulings.of(node.name),

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
+from holdfast_collector.core.collector import Collector
 from holdfast_collector.core.node import HeldSection, Node
+from holdfast_collector.core.quiet import cause_over
 from holdfast_collector.core.reboot_fate import Fate
 from holdfast_collector.core.record import EventCount, Resolved, Tracked
 from holdfast_collector.core.ruled import Ruled
@@ -46,6 +48,8 @@ class AlertShape(Struct, frozen=True, kw_only=True):
     acknowledged_at: float | None
     inhibited_by: str
     """The alert that explains this one and keeps it quiet."""
+    cause_over: bool
+    """That alert ended; this one is told, or explained by another, as soon as it is seen later than that."""
     explained_by: str
     """The key of the alert that explains this one. Where `inhibited_by` is empty, people had been told of this one first."""
     explains_total: int
@@ -208,8 +212,13 @@ class Announced(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def alert_shape(row: Tracked, explained: Sequence[Tracked]) -> AlertShape:
-    """A pending or firing alert, and what it explains."""
+def standing_shape(row: Tracked, collector: Collector) -> AlertShape:
+    """A pending or firing alert, as it stands among the others."""
+    return alert_shape(row, collector.explained(row.key), over=cause_over(row, collector.alerts))
+
+
+def alert_shape(row: Tracked, explained: Sequence[Tracked], *, over: bool = False) -> AlertShape:
+    """A pending or firing alert, and what it explains. `over`: what explained it is."""
     alert = row.alert
     return AlertShape(
         key=row.key,
@@ -227,6 +236,7 @@ def alert_shape(row: Tracked, explained: Sequence[Tracked]) -> AlertShape:
         acknowledged=alert.acknowledged,
         acknowledged_at=alert.acknowledged_at,
         inhibited_by=row.inhibited_by,
+        cause_over=over,
         explained_by=row.explained_by,
         explains_total=len(explained),
         explains=[effect.key for effect in explained[:EXPLAINED_MAX]],
@@ -255,6 +265,7 @@ def resolved_shape(row: Resolved) -> AlertShape:
         acknowledged=alert.acknowledged,
         acknowledged_at=alert.acknowledged_at,
         inhibited_by="",
+        cause_over=False,
         explained_by="",
         explains_total=0,
         explains=[],

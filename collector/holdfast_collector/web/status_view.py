@@ -112,7 +112,7 @@ def status_view(context: Context, survey: Survey, query: str, state: str, page: 
         headline=headline,
         reasons=reasons,
         checks=_checks(context, now),
-        firing=alert_view.active(alert_view.gravest(firing, ALERTS_SHOWN), now),
+        firing=alert_view.active(alert_view.gravest(firing, ALERTS_SHOWN), collector.alerts, now),
         firing_more=max(0, len(firing) - ALERTS_SHOWN),
         pending=sum(row.alert.state is AlertState.PENDING for row in collector.alerts.values()),
         groups=group_views(group_shapes(collector), now),
