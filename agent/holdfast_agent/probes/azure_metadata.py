@@ -1,29 +1,8 @@
-"""Azure's instance metadata service: one question, one answer, or why there is none.
+"""Azure's instance metadata service, which answers to the header `Metadata` (instance-metadata-service.md)."""
 
-It answers on a link-local address, to whoever asks with the header `Metadata`, and says everything as text
-(instance-metadata-service.md). It may be blocked, throttled or down: that is no answer, and no news.
-"""
-
-METADATA_ADDRESS = ("169.254.169.254", 80)
-_TIMEOUT_SECONDS = 2.0
-_ANSWER_BYTES_MAX = 1 << 20
-_OK = 200
+from holdfast_agent.probes.metadata_service import METADATA_ADDRESS, exchange
 
 
 def ask(path: str, address: tuple[str, int] = METADATA_ADDRESS) -> tuple[bytes | None, str]:
-    """What the service answers, or why it does not. Blocks for seconds at most; goes through no proxy."""
-    # Here, for it loads the whole of `email`, and only agents on Azure need it.
-    from http.client import HTTPConnection, HTTPException
-
-    connection = HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", path, headers={"Metadata": "true"})
-        response = connection.getresponse()
-        answer = response.read(_ANSWER_BYTES_MAX)
-        if response.status != _OK:
-            return None, f"the instance metadata service answers {response.status} {response.reason}"
-        return answer, ""
-    except (OSError, HTTPException) as error:
-        return None, f"the instance metadata service does not answer: {error}"
-    finally:
-        connection.close()
+    """What the service answers, or why it does not. Blocks for seconds at most."""
+    return exchange("GET", path, {"Metadata": "true"}, address)

@@ -6,7 +6,8 @@ None of it shows inside the VM (catalogue A-03, A-04). The shape: instance-metad
 import msgspec
 from msgspec import Struct, field
 
-from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS, ask
+from holdfast_agent.probes.azure_metadata import ask
+from holdfast_agent.probes.metadata_service import METADATA_ADDRESS
 
 _PATH = "/metadata/instance/compute/storageProfile?api-version=2021-02-01"
 

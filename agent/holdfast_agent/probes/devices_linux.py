@@ -26,7 +26,6 @@ from holdfast_agent.probe import (
     Unsupported,
     Watch,
 )
-from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS
 from holdfast_agent.probes.azure_storage import AzureStorage, ask_storage_profile
 from holdfast_agent.probes.block_devices_linux import name_of_path
 from holdfast_agent.probes.block_sysfs_linux import read_btrfs, read_devices, read_platform
@@ -41,6 +40,7 @@ from holdfast_agent.probes.media_facts import (
 )
 from holdfast_agent.probes.media_raw import DeviceRaw, MediaRaw, PlatformRaw
 from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG
+from holdfast_agent.probes.metadata_service import METADATA_ADDRESS
 from holdfast_agent.probes.mount_watch_linux import MOUNT, mount_changes
 from holdfast_agent.probes.small_file import read_small
 from holdfast_agent.probes.volume_choice import MEMORY_TYPES, Volume

@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from holdfast_agent.probe import NoData, Observation, Poll, ProbeContext
-from holdfast_agent.probes.azure_metadata import METADATA_ADDRESS, ask
+from holdfast_agent.probes.azure_metadata import ask
 from holdfast_agent.probes.block_sysfs_linux import read_platform
 from holdfast_agent.probes.media_raw import PlatformRaw
 from holdfast_agent.probes.medium_cloud import AZURE_ASSET_TAG, cloud_of
+from holdfast_agent.probes.metadata_service import METADATA_ADDRESS
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 from holdfast_wire.message import Value

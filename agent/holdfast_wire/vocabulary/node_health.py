@@ -18,6 +18,9 @@ HEALTH: list[Fact] = facts(
         ("preemptible", BOOL, "", "m", "Its cloud may take the machine back at any time: Spot, low priority, preemptible."),
         ("preemptible_reason", STR, "", "", "What says so, or that it is not."),
         ("preemptible_declared", BOOL, "", "", "It is the operator's word."),
+        ("cloud_instance_id", STR, "", "", "The instance its cloud says this machine is: vmId, instance-id, instance/id."),
+        ("cloud_instance_changed", BOOL, "", "m", "In this boot the same agent is on another instance than before."),
+        ("cloud_instance_before", STR, "", "", "The cloud and the instance that it was before; empty without a change."),
         ("services_out_of_sight_right", STR, "", "", "The right it lacks for that; empty when there is none out of sight."),
     ],
 )  # fmt: skip

@@ -58,7 +58,26 @@ def event_class(record: ChainRecord, report: ChainReport) -> EventClass | None:
 
 def changed(before: str, after: str) -> bool:
     """Whether an identity is known to be another one. What is not said is not known."""
-    return bool(before and after and before != after)
+    return bool(before and after and before != after and not _one_uuid(before, after))
+
+
+def _one_uuid(before: str, after: str) -> bool:
+    """Whether they are one UUID, told in either byte order.
+
+    SMBIOS before 2.6 and since differ in the order of the first three groups, so the same machine's `product_uuid`
+    reads otherwise when its host's firmware is renewed (drivers/firmware/dmi_scan.c dmi_save_uuid).
+    """
+    was, now = before.lower().split("-"), after.lower().split("-")
+    return (
+        [len(group) for group in was] == [8, 4, 4, 4, 12]
+        and was[3:] == now[3:]
+        and [_other_order(group) for group in was[:3]] == now[:3]
+    )
+
+
+def _other_order(group: str) -> str:
+    """Its bytes from the last to the first: `02aab8a4` for `a4b8aa02`."""
+    return "".join(group[place : place + 2] for place in range(len(group) - 2, -1, -2))
 
 
 def survived(record: ChainRecord, event: str, at: float) -> ChainRecord:
