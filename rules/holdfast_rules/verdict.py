@@ -42,8 +42,9 @@ Integrity = Literal["checked", "unchecked", "corrupt"]
 
 CHECK_HOLDS_SECONDS = 35 * 86400.0
 """How long a scrub speaks for what it read (catalogue A-34 and A-35: monthly, and some days' grace)."""
-CHECK_AGES = ("scrub_age_seconds", "pool_scrub_age_seconds")
-"""When the newest complete check was, as facts."""
+_CHECKS = {"scrub_age_seconds": "scrub_uncorrectable_errors", "pool_scrub_age_seconds": "pool_data_errors"}
+"""When the newest complete check of a filesystem was → what it found and could not mend, as facts."""
+CHECK_AGES = tuple(_CHECKS)
 
 ROLES_THAT_MAY_VANISH = frozenset({"temp", "cache", "runtime"})
 """Roles of a state path that require nothing: the right medium for them is the fastest."""
@@ -348,14 +349,15 @@ def own_integrity(facts: Mapping[str, Value]) -> Integrity | None:
 
     Only a filesystem that keeps checksums can be checked. Damage that a check found, or the witness, outvotes its date.
     """
-    damaged = (facts.get("scrub_uncorrectable_errors"), facts.get("pool_data_errors"))
-    if facts.get("witness_corrupt") is True or any(isinstance(n, int) and n > 0 for n in damaged):
+    found = [facts.get(errors) for errors in _CHECKS.values()]
+    if facts.get("witness_corrupt") is True or any(isinstance(n, int) and n > 0 for n in found):
         return "corrupt"
-    ages = [facts.get(name) for name in CHECK_AGES]
-    known = [age for age in ages if isinstance(age, int | float)]
-    if not known:
+    checks = [(facts[age], facts.get(errors)) for age, errors in _CHECKS.items() if age in facts]
+    if not checks:
         return None
-    return "checked" if max(known) <= CHECK_HOLDS_SECONDS else "unchecked"
+    # A check whose finding nobody knows has checked nothing.
+    holds = all(errors == 0 and float(age) <= CHECK_HOLDS_SECONDS for age, errors in checks)
+    return "checked" if holds else "unchecked"
 
 
 def _integrity(standing: Standing, below: Sequence[Ruling]) -> Integrity:

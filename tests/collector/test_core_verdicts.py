@@ -77,7 +77,8 @@ def test_a_scrub_counts_with_the_report_that_shows_it_and_until_it_is_too_old() 
     for place, days in enumerate((None, 0.0, 34.0, 36.0)):
         section = volumes(mono=10.0 * place)
         if days is not None:
-            section.resources[0].facts["scrub_age_seconds"] = days * 86_400
+            found: dict[str, Value] = {"scrub_age_seconds": days * 86_400, "scrub_uncorrectable_errors": 0}
+            section.resources[0].facts.update(found)
         desk.feed(agent.report(section), at=WARM + 10 * place)
         said.append(desk.collector.rulings.of("n1")[("volume", "/srv")].ruling.integrity)
 

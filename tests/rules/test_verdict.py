@@ -122,8 +122,9 @@ def test_missing_evidence_is_unknown_and_says_which(missing: str) -> None:
     ("facts", "integrity"),
     [
         ({}, "unchecked"),
-        ({"scrub_age_seconds": 34 * 86_400.0}, "checked"),
-        ({"scrub_age_seconds": 36 * 86_400.0}, "unchecked"),
+        ({"scrub_age_seconds": 34 * 86_400.0, "scrub_uncorrectable_errors": 0}, "checked"),
+        ({"scrub_age_seconds": 36 * 86_400.0, "scrub_uncorrectable_errors": 0}, "unchecked"),
+        ({"scrub_age_seconds": 86_400.0}, "unchecked"),
         ({"scrub_age_seconds": 86_400.0, "scrub_uncorrectable_errors": 0}, "checked"),
         ({"scrub_age_seconds": 86_400.0, "scrub_uncorrectable_errors": 1}, "corrupt"),
         ({"scrub_age_seconds": 86_400.0, "witness_corrupt": True}, "corrupt"),
@@ -132,7 +133,7 @@ def test_missing_evidence_is_unknown_and_says_which(missing: str) -> None:
 def test_content_is_checked_for_as_long_as_a_scrub_speaks_for_it(
     facts: dict[str, Value], integrity: str
 ) -> None:
-    """Damage outvotes the date of the check."""
+    """Damage outvotes the date of the check, and a check whose finding is not known has checked nothing."""
     standing = Standing(kind="volume", name="/srv", facts={**GOOD_VOLUME, **facts})
 
     assert ruled(rule(standing)).integrity == integrity
@@ -141,8 +142,9 @@ def test_content_is_checked_for_as_long_as_a_scrub_speaks_for_it(
 @pytest.mark.parametrize(
     ("pool", "integrity"),
     [
-        ({"pool_scrub_age_seconds": 60.0}, "checked"),
-        ({"pool_scrub_age_seconds": 36 * 86_400.0}, "unchecked"),
+        ({"pool_scrub_age_seconds": 60.0, "pool_data_errors": 0}, "checked"),
+        ({"pool_scrub_age_seconds": 60.0}, "unchecked"),
+        ({"pool_scrub_age_seconds": 36 * 86_400.0, "pool_data_errors": 0}, "unchecked"),
         ({"pool_scrub_age_seconds": 60.0, "pool_data_errors": 2}, "corrupt"),
     ],
 )
@@ -150,14 +152,15 @@ def test_what_lies_on_a_pool_is_as_whole_as_the_pool(pool: dict[str, Value], int
     """Up to the service; and a scrub of its own speaks for a volume, but not against damage below."""
     device = ruled(rule(Standing(kind="device", name="tank", facts=pool)))
     above = ruled(path([volume(below=[device])]))
-    own = volume(below=[device], scrub_age_seconds=60.0)
+    own = volume(below=[device], scrub_age_seconds=60.0, scrub_uncorrectable_errors=0)
 
     assert above.integrity == integrity
     assert own.integrity == ("corrupt" if integrity == "corrupt" else "checked")
 
 
 def test_a_service_is_checked_when_all_its_state_is() -> None:
-    checked, unchecked = ruled(path([volume(scrub_age_seconds=60.0)])), ruled(path([volume()]))
+    scrubbed = volume(scrub_age_seconds=60.0, scrub_uncorrectable_errors=0)
+    checked, unchecked = ruled(path([scrubbed])), ruled(path([volume()]))
     service = Standing(kind="service", name="pg", facts={"stateful": True})
 
     assert ruled(rule(service, [checked, checked])).integrity == "checked"
