@@ -124,13 +124,13 @@ FAULTS = {
     "mount-lost": Fault(
         lambda keepers, case: keepers.lose_mount(case),
         lambda keepers, case: keepers.mount(case),
-        "state_path", "mount_missing", bool,
-        "StateMountMissing", "nothing is mounted on /srv/{case}, where keeper-{case}.service keeps its data",
+        "volume", "missing_under_state", bool,
+        "StateVolumeMissing", "nothing is mounted on /srv/{case}, where the state of keeper-{case}.service (data",
     ),
     "written-beneath-the-mountpoint": Fault(
         _start_beneath, _tidy,
-        "state_path", "mount_missing", bool,
-        "StateMountMissing", "nothing is mounted on /srv/{case}, where keeper-{case}.service keeps its data",
+        "volume", "missing_under_state", bool,
+        "StateVolumeMissing", "nothing is mounted on /srv/{case}, where the state of keeper-{case}.service (data",
         careless=True,
     ),
     "left-beneath-the-mount": Fault(
