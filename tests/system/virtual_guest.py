@@ -225,7 +225,7 @@ class Guest:
         if node is None:
             return ["everything"]
         sections = {section["probe"]: section for section in node["sections"]}
-        working = {name for name, section in sections.items() if section["status"] == "ok"}
+        working = {name for name, section in sections.items() if section["status"] in ("ok", "no_data")}
         return sorted(self._probes - working)
 
 
