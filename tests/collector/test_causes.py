@@ -175,7 +175,8 @@ def test_what_lies_beneath_is_what_facts_name_and_no_more() -> None:
 
 
 def test_a_path_lies_within_those_of_its_service_on_its_volume() -> None:
-    """A prefix of the name is no folder; what has a volume of its own has a fate of its own."""
+    """A prefix of the name is no folder; what has a volume of its own, or one that nobody knows, has a fate
+    of its own."""
     facts = {"service": "pg", "mountpoint": "/srv"}
     resources: dict[tuple[str, str], dict[str, Any]] = {
         ("state_path", "a"): {**facts, "path": "/srv/pg"},
@@ -184,11 +185,14 @@ def test_a_path_lies_within_those_of_its_service_on_its_volume() -> None:
         ("state_path", "d"): {**facts, "path": "/srv/pg-old"},
         ("state_path", "e"): {**facts, "path": "/srv/pg/fast", "mountpoint": "/srv/pg/fast"},
         ("state_path", "f"): {**facts, "path": "/", "service": "other"},
+        ("state_path", "g"): facts,
+        ("state_path", "h"): {"service": "pg", "path": "/var/pg"},
+        ("state_path", "i"): {"service": "pg", "path": "/var/pg/wal"},
         ("volume", "/srv"): {"path": "/srv/pg/x", "service": "pg", "mountpoint": "/srv"},
     }
 
     assert around(resources, ("state_path", "c")) == [("state_path", "a"), ("state_path", "b")]
-    for outermost in ("a", "d", "e", "f", "unheard"):
+    for outermost in ("a", "d", "e", "f", "g", "h", "i", "unheard"):
         assert around(resources, ("state_path", outermost)) == []
     assert around(resources, ("volume", "/srv")) == []
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from holdfast_collector.core.effect import Effect, Turned
 from holdfast_collector.core.event import Acknowledged, NodeForgotten
-from holdfast_rules.verdict import Verdict
+from holdfast_collector.core.rulings import RELEVANT
+from holdfast_rules.verdict import CHECK_AGES, HEEDED_FACTS, JUDGED_FACTS, Verdict
 from holdfast_wire import Resource, Section, SectionStatus
 from holdfast_wire.message import Value
 from tests.collector.fleet import T0, WARM, Agent, Desk
@@ -171,3 +172,10 @@ def test_a_node_out_of_service_takes_its_verdicts_along() -> None:
     desk.collector.handle(NodeForgotten(WARM + 1, "n1"))
 
     assert desk.collector.rulings.of("n1") == {}
+
+
+def test_verdicts_are_renewed_with_each_fact_that_they_are_made_of() -> None:
+    """An age is the exception: it moves with each report, and matters when it passes a limit."""
+    made_of = {name for facts in (JUDGED_FACTS, HEEDED_FACTS) for names in facts.values() for name in names}
+
+    assert made_of - RELEVANT == set(CHECK_AGES)

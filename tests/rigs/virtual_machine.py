@@ -174,7 +174,7 @@ class VirtualMachine:
         )
         asleep = time.monotonic()
         wait_for(
-            lambda: time.monotonic() >= asleep + seconds, seconds + 1, "the guest's sleep to be long enough"
+            lambda: time.monotonic() >= asleep + seconds, seconds + 60, "the guest's sleep to be long enough"
         )
         self.qmp("system_wakeup")
         self.wait_up()

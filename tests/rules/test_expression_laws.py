@@ -290,7 +290,7 @@ WORDS = [
 ]
 
 
-def refused_or_answers(hostile: str) -> None:
+def assert_refused_or_answered(hostile: str) -> None:
     """A text is either a condition, which has an answer, or has faults with a place in it."""
     refusal = refused(hostile)
     resource = Resource(facts={"free_bytes": 1, "dead": True})
@@ -306,7 +306,7 @@ def refused_or_answers(hostile: str) -> None:
 @settings(max_examples=2000, deadline=None)
 @given(st.text(max_size=200))
 def test_hostile_text_is_answered_with_faults_and_nothing_else(hostile: str) -> None:
-    refused_or_answers(hostile)
+    assert_refused_or_answered(hostile)
 
 
 @settings(max_examples=100, deadline=None)
@@ -317,7 +317,7 @@ def test_words_of_the_language_in_any_order_are_answered_with_faults_or_judged(s
 
     for _ in range(1000):
         words = chance.choices(WORDS, k=chance.randrange(26))
-        refused_or_answers(chance.choice(("", " ")).join(words))
+        assert_refused_or_answered(chance.choice(("", " ")).join(words))
 
 
 @settings(max_examples=500, deadline=None)

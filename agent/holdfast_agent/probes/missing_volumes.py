@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
+from holdfast_agent.probes.state_roles import LASTING
 from holdfast_wire import Resource
 from holdfast_wire.fact import ResourceKind
 
-_LASTING = 2
-"""The durability class of what must outlive its host."""
 _TEXT_MAX = 300
 
 
@@ -17,7 +16,7 @@ def missing_volumes(stated: Iterable[Resource]) -> list[Resource]:
     for resource in stated:
         facts = resource.facts
         needed = facts.get("required_class")
-        if resource.kind != ResourceKind.STATE_PATH or not isinstance(needed, int) or needed < _LASTING:
+        if resource.kind != ResourceKind.STATE_PATH or not isinstance(needed, int) or needed < LASTING:
             continue
         if facts.get("confidence") == "low":
             continue

@@ -15,13 +15,12 @@ from holdfast_agent.probes.mountinfo import FstabEntry, Mount
 from holdfast_agent.probes.state_memory import Memory
 from holdfast_agent.probes.state_mounts import Ending, Machine, parsed
 from holdfast_agent.probes.state_raw import REFUSED, OpenFile, Place, ServiceRaw
-from holdfast_agent.probes.state_roles import REQUIRED_CLASS, STATEFUL, below
+from holdfast_agent.probes.state_roles import LASTING, REQUIRED_CLASS, STATEFUL, below
 from holdfast_agent.probes.unit_paths import depends_on
 from holdfast_wire.message import Value
 
 Facts = dict[str, Value]
 TEXT_MAX = 500
-_LASTING = 2
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -234,7 +233,7 @@ def _threats(
     """A mount that is not there, a cleaner, a unit that would start without its mount."""
     where = ending.machine_path or found.path
     missing = _missing_mount(where, memory.expected(name), around)
-    cleaner = "" if REQUIRED_CLASS[found.role] < _LASTING else cleaned_by(where, around.cleaners)
+    cleaner = "" if REQUIRED_CLASS[found.role] < LASTING else cleaned_by(where, around.cleaners)
     facts: Facts = {"mount_missing": bool(missing), "cleaned": bool(cleaner)}
     if missing:
         facts["missing_mountpoint"] = missing

@@ -12,6 +12,8 @@ Confidence = Literal["high", "medium", "low"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 """The weightiest first: a path with two roles has the first."""
+LASTING = 2
+"""The class of what must outlive its host."""
 REQUIRED_CLASS: dict[Role, int] = {
     "data": 2,
     "wal": 2,

@@ -346,7 +346,6 @@ FACTS: list[Fact] = [
                 "m",
                 "Free part of what is handed out to metadata.",
             ),
-            ("scrub_age_seconds", FLOAT, "seconds", "m", "When the newest complete scrub began, as an age."),
             (
                 "missing_under_state",
                 BOOL,
@@ -355,6 +354,7 @@ FACTS: list[Fact] = [
                 "Nothing is mounted here, and services keep lasting state below.",
             ),
             ("missing_for", STR, "", "", "Those services, and what each keeps there."),
+            ("scrub_age_seconds", FLOAT, "seconds", "m", "When the newest complete scrub began, as an age."),
             ("scrub_uncorrectable_errors", INT, "", "", "What it could not mend."),
             (
                 "xfs_retries_forever",

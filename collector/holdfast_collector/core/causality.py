@@ -77,18 +77,19 @@ def beneath(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> set
 
 
 def around(resources: Mapping[Place, Mapping[str, Value]], place: Place) -> list[Place]:
-    """The state paths that one lies within: of the same service, on the same volume."""
+    """The state paths that one lies within: of the same service, on the same volume. None where that is not known."""
     facts = resources.get(place, _NOTHING)
-    path = str(facts.get("path", ""))
-    if place[0] != "state_path":
+    if place[0] != "state_path" or "mountpoint" not in facts:
         return []
+    path = str(facts.get("path", ""))
     return [
         other
         for other, said in resources.items()
         if other[0] == "state_path"
         and other != place
-        and path.startswith(str(said.get("path", "")).rstrip("/") + "/")
-        and (said.get("service"), said.get("mountpoint")) == (facts.get("service"), facts.get("mountpoint"))
+        and "path" in said
+        and path.startswith(str(said["path"]).rstrip("/") + "/")
+        and (said.get("service"), said.get("mountpoint")) == (facts.get("service"), facts["mountpoint"])
     ]
 
 

@@ -159,7 +159,8 @@ def test_a_copy_of_the_running_machine_is_seen_within_an_hour(clouds: Clouds, tm
     now = [0.0]
     probe = started(machine(tmp_path, "Google"), clouds, Disk(), "b1", now)
     heard = []
-    for now[0], said in ((0.0, GOOGLE), (300.0, "77"), (3600.0, "77")):
+    for at, said in ((0.0, GOOGLE), (300.0, "77"), (3600.0, "77")):
+        now[0] = at
         clouds.ids["Google"] = said
         raw = probe.read()
         heard.append((raw.instance_id, raw.before))
